@@ -1,0 +1,51 @@
+# The door for people: each target is one line that calls the real tool.
+PYTHON ?= python3
+PIP = .venv/bin/pip --disable-pip-version-check -q
+PLUGINS = $(sort $(wildcard plugins/*/pyproject.toml))
+SOURCES = pyproject.toml constraints.txt $(PLUGINS) examples/plugin-minimal/pyproject.toml
+
+.PHONY: serve test test-all lint types contracts check bench wheels docs clean venv clients
+
+serve: .venv/.done
+	.venv/bin/objectio serve $(ARGS)
+
+test: .venv/.done
+	.venv/bin/python -m pytest -m "not slow" $(ARGS)
+
+test-all: .venv/.done
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/.done
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+types: .venv/.done
+	.venv/bin/python tests/repo/types.py
+
+contracts: .venv/.done
+	.venv/bin/lint-imports
+
+check: lint types contracts test
+
+bench: .venv/.done
+	.venv/bin/python -m benchmarks $(ARGS)
+
+wheels: .venv/.done
+	rm -rf dist && .venv/bin/pip --disable-pip-version-check -q wheel --no-deps --no-build-isolation -w dist . $(dir $(PLUGINS))
+
+docs: .venv/.done
+	.venv/bin/python -m docs.generate
+
+# The programs that some tests and the benchmark drive; Debian's own packages. Needs root.
+clients:
+	apt-get update -q && apt-get install -qy --no-install-recommends wrk s3cmd rclone
+
+venv: .venv/.done
+
+.venv/.done: $(SOURCES)
+	$(PYTHON) -m venv .venv
+	$(PIP) install -c constraints.txt pip hatchling editables
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[testing]' $(addprefix -e ,$(dir $(PLUGINS))) -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf .venv dist build

@@ -1,0 +1,7 @@
+"""ObjectIO: software-defined storage as a framework. Importing this imports nothing heavy."""
+
+from objectio.hookspecs.marker import hookimpl
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "hookimpl"]

@@ -1,0 +1,1 @@
+"""Erasure codes: the portable type and the reference codecs."""

@@ -1,0 +1,1 @@
+"""Hosts the ASGI front ends behind the one gate."""

@@ -1,0 +1,38 @@
+"""Everything a plugin can hook into: one module per kind, in life-cycle order.
+
+Registration hooks return frozen `Driver` descriptors and are called once, at start. One hook hears
+events. Nothing here is ever called for a request, a stripe or a shard.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Final
+
+from objectio.hookspecs import (
+    api,
+    block,
+    erasure,
+    filters,
+    kv,
+    lifecycle,
+    metrics,
+    placement,
+    role,
+    shardstore,
+    transport,
+)
+
+ALL: Final[tuple[ModuleType, ...]] = (
+    metrics,
+    filters,
+    erasure,
+    kv,
+    placement,
+    shardstore,
+    transport,
+    api,
+    block,
+    role,
+    lifecycle,
+)

@@ -1,0 +1,1 @@
+"""Identities, credentials, SigV4 and policies."""

@@ -1,0 +1,1 @@
+"""Key-value stores: the portable type and the memory driver."""

@@ -1,0 +1,1 @@
+"""Frozen value types that every layer shares. No behaviour beyond validation and packing."""

@@ -1,0 +1,1 @@
+"""One device's shard store: a log with an index."""

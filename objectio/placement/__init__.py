@@ -1,0 +1,1 @@
+"""Placement groups and the reference placement."""

@@ -1,0 +1,1 @@
+"""The object store: stripes, quorums, degraded reads, repair, garbage collection."""

@@ -1,0 +1,1 @@
+"""Reed-Solomon by ISA-L, through the library that pyeclib ships."""

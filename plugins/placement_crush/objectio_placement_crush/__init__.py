@@ -1,0 +1,1 @@
+"""Placement by weighted rendezvous hashing over racks, hosts and disks."""
