@@ -38,6 +38,14 @@ SHARD_SIZE_BYTES_MAX: Final = 64 * MIB  # replication stores a whole stripe in e
 KV_KEY_BYTES_MAX: Final = 4 * KIB
 KV_VALUE_BYTES_MAX: Final = 1 * MIB
 KV_SCAN_ROWS_MAX: Final = 10_000  # one call; callers page
+# One commit: completing an upload of PART_NUMBER_MAX parts deletes a row for each, and little more.
+KV_COMMIT_WRITES_MAX: Final = PART_NUMBER_MAX + 100
+KV_COMMIT_BYTES_MAX: Final = 16 * MIB
+# One group commit: enough to spread a sync over everyone who waits, small enough that the first of
+# them does not wait long. Beyond the pending bound a caller is told to come back.
+KV_BATCH_COMMITS_MAX: Final = 1_024
+KV_BATCH_BYTES_MAX: Final = 16 * MIB
+KV_PENDING_COMMITS_MAX: Final = 65_536
 
 # The device log.
 LOG_SEGMENT_BYTES_DEFAULT: Final = 64 * MIB
