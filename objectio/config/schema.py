@@ -1,0 +1,247 @@
+"""What may be configured: one frozen Struct for each section of the file.
+
+Types, bounds, defaults and descriptions stand here once; the loader, the JSON schema, the sample
+and `docs/reference/config.md` are made from them. Sizes are whole numbers of bytes. A table inside
+of a section, `[kv.lmdb]`, belongs to the driver of that name and is described by the driver.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from objectio.limits import (
+    KIB,
+    MIB,
+    PART_SIZE_BYTES_MIN,
+    STRIPE_SIZE_BYTES_DEFAULT,
+    STRIPE_SIZE_BYTES_MAX,
+    STRIPE_WIDTH_MAX,
+)
+
+DRIVER_TABLES: Final = {
+    "kv": "kv",
+    "osd": "shardstore",
+    "codec": "codec",
+    "placement": "placement",
+    "api": "api",
+    "metrics": "exporter",
+}
+"""Sections whose tables hold settings of drivers, and the kind of these."""
+
+DriverName = Annotated[str, Meta(pattern=r"^([a-z][a-z0-9_]*)?$")]
+ListenAddress = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):[0-9]{1,5}$")]
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One section; its docstring is its description."""
+
+
+class NodeSection(Section, frozen=True, kw_only=True):
+    """This node: its name, where it keeps its own files and what it does."""
+
+    name: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+            description="Unique among the nodes of a cluster.",
+        ),
+    ] = "n1"
+    data_dir: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Directory for metadata, credentials and whatever drivers keep; "
+            "relative to the configuration file.",
+        ),
+    ] = "objectio-data"
+    roles: Annotated[
+        tuple[DriverName, ...],
+        Meta(description="What this node does; an installed plugin may offer more roles."),
+    ] = ("osd", "meta", "gateway")
+    disabled_plugins: Annotated[
+        tuple[str, ...],
+        Meta(description="Plugins not to load, by the names in `objectio plugin list`."),
+    ] = ()
+
+
+class LogSection(Section, frozen=True, kw_only=True):
+    """What the node says on standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least important messages that are shown."),
+    ] = "info"
+    format: Annotated[
+        Literal["text", "json"], Meta(description="For people, or one JSON object for each line.")
+    ] = "text"
+
+
+class KvSection(Section, frozen=True, kw_only=True):
+    """The key-value engine that holds the metadata."""
+
+    driver: Annotated[
+        DriverName, Meta(description="An installed engine; empty takes the best one installed.")
+    ] = ""
+
+
+class DiskSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One device, as a table `[[osd.disk]]`."""
+
+    id: Annotated[int, Meta(ge=0, description="Its number in the cluster; never used again.")]
+    path: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="A directory, a file or a block device; relative to `node.data_dir`.",
+        ),
+    ]
+    weight: Annotated[float, Meta(ge=0, description="Relative capacity; 0 takes no data.")] = 1.0
+    host: Annotated[str, Meta(min_length=1, description="The host it is in.")] = "localhost"
+    rack: Annotated[str, Meta(min_length=1, description="The rack that host is in.")] = "default"
+
+
+class OsdSection(Section, frozen=True, kw_only=True):
+    """The devices of this node and how shards are kept on them."""
+
+    driver: Annotated[
+        DriverName,
+        Meta(description="An installed shard store; empty takes the best one installed."),
+    ] = "log"
+    disk: Annotated[tuple[DiskSection, ...], Meta(description="The devices.")] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("id", "path"):
+            values = [getattr(disk, field) for disk in self.disk]
+            if twice := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"two of the disks have {field} = {twice[0]!r}")
+
+
+class CodecSection(Section, frozen=True, kw_only=True):
+    """Settings of erasure codecs, in a table for each: which one is used is said in `[pool]`."""
+
+
+class PlacementSection(Section, frozen=True, kw_only=True):
+    """Settings of placement rules, in a table for each: which one is used is said in `[pool]`."""
+
+
+class ApiSection(Section, frozen=True, kw_only=True):
+    """Settings of API front ends, in a table for each: which are served is said in `[gateway]`."""
+
+
+class PoolSection(Section, frozen=True, kw_only=True):
+    """How objects are cut, encoded and spread. Written into each object: a change is for new ones."""
+
+    family: Annotated[
+        str,
+        Meta(min_length=1, description="The codec family: decides the bytes of parity, for ever."),
+    ] = "rs-cauchy-0x11d"
+    data_shards: Annotated[
+        int, Meta(ge=1, le=STRIPE_WIDTH_MAX, description="k: shards that a stripe is cut into.")
+    ] = 4
+    parity_shards: Annotated[
+        int,
+        Meta(ge=0, le=STRIPE_WIDTH_MAX - 1, description="m: shards of a stripe that may be lost."),
+    ] = 2
+    codec: Annotated[
+        DriverName,
+        Meta(description="The codec that computes; empty takes the best one of the family."),
+    ] = ""
+    placement: Annotated[
+        DriverName, Meta(description="The placement rule; empty takes the best one installed.")
+    ] = ""
+    failure_domain: Annotated[
+        Literal["disk", "host", "rack"],
+        Meta(description="No two shards of a stripe share one of these while there are enough."),
+    ] = "disk"
+    placement_groups: Annotated[
+        int, Meta(ge=1, le=65_536, description="Groups of objects; cannot be changed later.")
+    ] = 128
+    stripe_size_bytes: Annotated[
+        int,
+        Meta(ge=4 * KIB, le=STRIPE_SIZE_BYTES_MAX, description="Object data in one full stripe."),
+    ] = STRIPE_SIZE_BYTES_DEFAULT
+
+    def __post_init__(self) -> None:
+        if self.data_shards + self.parity_shards > STRIPE_WIDTH_MAX:
+            raise ValueError(f"data_shards + parity_shards may not exceed {STRIPE_WIDTH_MAX}")
+
+
+class StoreSection(Section, frozen=True, kw_only=True):
+    """The object store above the devices."""
+
+    memory_bytes_max: Annotated[
+        int, Meta(ge=1 * MIB, description="Memory for stripes under way, of all requests.")
+    ] = 128 * MIB
+    write_straggler_seconds: Annotated[
+        Seconds,
+        Meta(description="How long a safe write still waits for its slowest devices."),
+    ] = 1.0
+    gc_grace_seconds: Annotated[
+        Seconds, Meta(description="How long shards of a deleted object are kept.")
+    ] = 0.0
+    part_size_bytes_min: Annotated[
+        int, Meta(ge=1, description="The least size of a part of an upload but the last.")
+    ] = PART_SIZE_BYTES_MIN
+    repair_interval_seconds: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(description="Pause between two looks for what must be repaired."),
+    ] = 60.0
+
+
+class GatewaySection(Section, frozen=True, kw_only=True):
+    """The HTTP server that all API front ends share."""
+
+    listen: Annotated[ListenAddress, Meta(description="HOST:PORT; port 0 takes a free one.")] = (
+        "127.0.0.1:9000"
+    )
+    apis: Annotated[
+        tuple[DriverName, ...],
+        Meta(description="The front ends to serve; empty serves all that are installed."),
+    ] = ()
+    region: Annotated[
+        str,
+        Meta(pattern=r"^[a-z0-9-]{1,63}$", description="The region that signatures are made for."),
+    ] = "us-east-1"
+    auth: Annotated[
+        bool, Meta(description="False lets everyone do everything: for tests on one machine only.")
+    ] = True
+    body_idle_seconds: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(description="A client that sends nothing of its body for so long is cut off."),
+    ] = 30.0
+    connections_max: Annotated[
+        int, Meta(ge=1, description="Connections at a time; more are answered 503.")
+    ] = 4096
+
+    def __post_init__(self) -> None:
+        if int(self.listen.rpartition(":")[2]) > 65_535:
+            raise ValueError(f"the port of listen = {self.listen!r} is above 65535")
+
+
+class MetricsSection(Section, frozen=True, kw_only=True):
+    """What counts requests, bytes and failures."""
+
+    exporter: Annotated[
+        DriverName,
+        Meta(description="An installed exporter; empty takes the best one installed, if any is."),
+    ] = ""
+
+
+class Sections(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every section, in the order of the file."""
+
+    node: NodeSection = NodeSection()
+    log: LogSection = LogSection()
+    kv: KvSection = KvSection()
+    osd: OsdSection = OsdSection()
+    codec: CodecSection = CodecSection()
+    placement: PlacementSection = PlacementSection()
+    pool: PoolSection = PoolSection()
+    store: StoreSection = StoreSection()
+    gateway: GatewaySection = GatewaySection()
+    api: ApiSection = ApiSection()
+    metrics: MetricsSection = MetricsSection()
