@@ -86,6 +86,13 @@ class RequestBody(Payload, Protocol):
         ...
 
     @property
+    def md5(self) -> Any:
+        """The body's running MD5, a hashlib object that `digest` feeds. Content-MD5 (which the
+        gateway checks in `finish`) and the ETag share it, so it is computed once. Ask for it before
+        the first byte is read; without `set_etag`, its hex digest is the ETag."""
+        ...
+
+    @property
     def declared_trailers(self) -> Sequence[str]:
         """The names in the x-amz-trailer header, lower-case."""
         ...

@@ -1,0 +1,300 @@
+"""The ASGI application that hosts the front ends: mounts, the gate, limits, errors, counting.
+
+Theory of operation of one request, see also `objectio.abc.api`:
+
+    mount → classify → authenticate → authorize → open the body (and verify a small one)
+          → the front end's app → one log line, one counter, one observation
+
+Whatever raises before the first byte of the response is rendered by the front end's `error`; after
+it, the connection is cut. An exception that is not ours is logged with its traceback and rendered as
+an internal error without any detail.
+
+Mounts are compared with the raw path, at segment boundaries: "/iceberg/v1" takes "/iceberg/v1" and
+"/iceberg/v1/…", and neither "/iceberg/v1x" nor "/%69ceberg/v1".
+
+`/health` and `/metrics` are answered here, but only to a GET or HEAD of exactly that path which has
+no query and no credentials: "health" and "metrics" are legal names of S3 buckets, and signed
+requests for them go to S3.
+
+This is the hot path: it is written flat, and measured by `benchmarks`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import perf_counter
+from typing import Any, Final
+
+from objectio.abc.api import (
+    ANONYMOUS,
+    Access,
+    FrontEnd,
+    Identity,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+)
+from objectio.abc.metrics import Exporter, Metrics, NullMetrics
+from objectio.errors import ObjectIOError, Unavailable
+from objectio.gateway.body import BODY_IDLE_SECONDS_MAX, Body, open_body, undeclared_body
+from objectio.gateway.counting import FrontEndCounters
+from objectio.gateway.exchange import ClientDisconnected, Exchange
+from objectio.gateway.gate import Gate
+from objectio.iam.sigv4 import collect_headers
+from objectio.limits import PUT_SIZE_BYTES_MAX
+
+logger = logging.getLogger("objectio.gateway")
+request_logger = logging.getLogger("objectio.gateway.request")
+
+REQUESTS_IN_FLIGHT_MAX: Final = 4096
+_REQUEST_ID_STEP: Final = 0x9E3779B97F4A7C15  # odd, so that all 2^64 ids come before one returns
+_REQUEST_ID_MASK: Final = (1 << 64) - 1
+_LOOPBACK = frozenset({"127.0.0.1", "::1"})
+_INTERNAL_ERROR: Final = "We encountered an internal error. Please try again."
+
+
+class _Mounted:
+    """A front end where it is mounted, with its attributes looked up once."""
+
+    def __init__(self, name: str, prefix: str, front_end: FrontEnd, metrics: Metrics) -> None:
+        self.prefix = prefix.rstrip("/").encode()
+        self.below = self.prefix + b"/"
+        self.classify = front_end.classify
+        self.app = front_end.app
+        self.error = front_end.error
+        self.counters = FrontEndCounters(name, metrics)
+
+
+class GatewayApp:
+    """ASGI 3.
+
+    front_ends      by name, which is also that of their metrics: objectio_<name>_requests_total
+    health          what `/health` reports; a falsy "ok" is a 503
+    exporter        what `/metrics` shows, if anything; to loopback only, unless `metrics_public`
+    requests_max    more at once than this are refused, in the front end's own words
+    """
+
+    def __init__(
+        self,
+        front_ends: Mapping[str, FrontEnd],
+        gate: Gate,
+        *,
+        metrics: Metrics | None = None,
+        health: Callable[[], Mapping[str, Any]] | None = None,
+        exporter: Exporter | None = None,
+        metrics_public: bool = False,
+        requests_max: int = REQUESTS_IN_FLIGHT_MAX,
+        payload_bytes_max: int = PUT_SIZE_BYTES_MAX,
+        body_idle_seconds: float = BODY_IDLE_SECONDS_MAX,
+    ) -> None:
+        metrics = NullMetrics() if metrics is None else metrics
+        self._gate = gate
+        self._health = health
+        self._exporter = exporter
+        self._metrics_public = metrics_public
+        self._requests_max = requests_max
+        self._payload_bytes_max = payload_bytes_max
+        self._body_idle_seconds = body_idle_seconds
+        self._mounts = _order_mounts(front_ends, metrics)
+        self._request_id = secrets.randbits(64)
+        self.in_flight = 0
+        metrics.gauge_function(
+            "objectio_gateway_requests_in_flight",
+            "Requests that are being answered.",
+            lambda: self.in_flight,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await _answer_other(scope, receive, send)
+            return
+        path = scope["raw_path"]
+        if path in (b"/health", b"/metrics") and await self._answer_reserved(scope, send):
+            return
+        started = perf_counter()
+        self._request_id = number = (self._request_id + _REQUEST_ID_STEP) & _REQUEST_ID_MASK
+        request_id = f"{number:016X}"
+        exchange = Exchange(scope, receive, send)
+        mounted = self._find_mount(path)
+        if mounted is None:
+            exchange.body = undeclared_body(receive, scope["headers"])
+            await _send_response(exchange, Response(404, [], b""))
+            return
+        identity, access, gate = ANONYMOUS, None, self._gate
+        self.in_flight += 1
+        try:
+            if self.in_flight > self._requests_max:
+                raise Unavailable("Please reduce your request rate.", reason="SlowDown")
+            access = mounted.classify(scope)
+            headers = collect_headers(scope["headers"])
+            identity, signed = gate.authenticate(scope, access, headers)
+            gate.admit(identity, access)
+            exchange.body = body = open_body(
+                receive,
+                headers,
+                signed,
+                payload=access.payload,
+                bytes_max=self._payload_bytes_max if access.payload else access.body_bytes_max,
+                idle_seconds=self._body_idle_seconds,
+            )
+            if body.must_be_read:
+                await (body.settle() if access.payload else body.read_all())
+            trust = partial(gate.authorize, identity)
+            scope["objectio"] = Request(request_id, access, identity, body, trust)
+            await mounted.app(scope, body.receive, exchange.send)
+            if not exchange.ended:
+                raise RuntimeError("the front end returned without completing its response")
+        except Exception as error:
+            await self._fail(error, mounted, exchange, scope, receive, request_id)
+        finally:
+            self.in_flight -= 1
+            if exchange.body is not None:
+                exchange.body.close()
+            seconds = perf_counter() - started
+            action = "" if access is None else access.action
+            mounted.counters.count(action, exchange.status, seconds)
+            if request_logger.isEnabledFor(logging.INFO):
+                _log_request(scope, exchange, access, identity, request_id, seconds)
+
+    def _find_mount(self, path: bytes) -> _Mounted | None:
+        for mounted in self._mounts:
+            if path.startswith(mounted.below) or path == mounted.prefix:
+                return mounted
+        return None
+
+    async def _fail(
+        self,
+        error: Exception,
+        mounted: _Mounted,
+        exchange: Exchange,
+        scope: Scope,
+        receive: Receive,
+        request_id: str,
+    ) -> None:
+        """Renders `error`, or cuts the connection if a response has begun."""
+        expected = isinstance(error, ObjectIOError)
+        if isinstance(error, ClientDisconnected):
+            logger.debug("request_id=%s the client has gone", request_id)
+        elif not expected:
+            logger.error("request_id=%s unexpected exception", request_id, exc_info=error)
+        if exchange.status:
+            if expected:
+                logger.error(
+                    "request_id=%s failed after the response had begun: %s: %s",
+                    request_id,
+                    type(error).__name__,
+                    error,
+                )
+            if not exchange.ended and not exchange.abort():
+                raise error
+            return
+        if exchange.body is None:
+            exchange.body = undeclared_body(receive, scope["headers"])
+        shown = error if expected else ObjectIOError(_INTERNAL_ERROR, reason="InternalError")
+        try:
+            response = mounted.error(shown, scope, request_id)
+        except Exception:
+            logger.exception("request_id=%s the front end cannot render its error", request_id)
+            response = Response(500, [(b"content-type", b"text/plain")], b"Internal Server Error\n")
+        if response.status >= 500 and expected:
+            logger.error("request_id=%s %s: %s", request_id, type(error).__name__, error)
+        await _send_response(exchange, response)
+
+    async def _answer_reserved(self, scope: Scope, send: Send) -> bool:
+        """Whether it was one of ours and has been answered."""
+        if scope["method"] not in ("GET", "HEAD") or scope["query_string"]:
+            return False
+        if any(name == b"authorization" for name, _ in scope["headers"]):
+            return False
+        if scope["raw_path"] == b"/health":
+            report = {"ok": True} if self._health is None else self._health()
+            ok = bool(report.get("ok"))
+            text = json.dumps({"status": "ok" if ok else "unavailable"}).encode()
+            headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+            await _send_response(_plain(scope, send), Response(200 if ok else 503, headers, text))
+            return True
+        client = scope.get("client")
+        near = client is not None and client[0] in _LOOPBACK
+        if self._exporter is None or not (near or self._metrics_public):
+            return False
+        accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
+        content_type, text = self._exporter.render(accept.decode("latin-1"))
+        headers = [(b"content-type", content_type.encode())]
+        await _send_response(_plain(scope, send), Response(200, headers, text))
+        return True
+
+
+def _order_mounts(front_ends: Mapping[str, FrontEnd], metrics: Metrics) -> list[_Mounted]:
+    """The longest prefix first."""
+    found: dict[bytes, _Mounted] = {}
+    for name, front_end in front_ends.items():
+        for mount in front_end.mounts:
+            mounted = _Mounted(name, mount.prefix, front_end, metrics)
+            if mounted.prefix in found:
+                raise ValueError(f"two front ends are mounted at {mount.prefix!r}")
+            found[mounted.prefix] = mounted
+    return sorted(found.values(), key=lambda item: -len(item.prefix))
+
+
+def _plain(scope: Scope, send: Send) -> Exchange:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    return Exchange(scope, receive, send)
+
+
+async def _send_response(exchange: Exchange, response: Response) -> None:
+    headers = list(response.headers)
+    if not any(name.lower() == b"content-length" for name, _ in headers):
+        headers.append((b"content-length", b"%d" % len(response.body)))
+    start = {"type": "http.response.start", "status": response.status, "headers": headers}
+    await exchange.send(start)
+    await exchange.send({"type": "http.response.body", "body": response.body})
+
+
+async def _answer_other(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    elif scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1000})
+    else:
+        raise RuntimeError(f"unknown ASGI scope {scope['type']!r}")
+
+
+def _log_request(
+    scope: Scope,
+    exchange: Exchange,
+    access: Access | None,
+    identity: Identity,
+    request_id: str,
+    seconds: float,
+) -> None:
+    """The query is left out: a presigned URL is a credential."""
+    client = scope.get("client")
+    body: Body | None = exchange.body
+    request_logger.info(
+        "request_id=%s remote=%s method=%s path=%s status=%d action=%s identity=%s "
+        "access_key=%s bytes_in=%d bytes_out=%d ms=%.3f",
+        request_id,
+        client[0] if client else "-",
+        scope["method"],
+        scope["raw_path"].decode("ascii", "backslashreplace"),
+        exchange.status,
+        access.action if access is not None else "-",
+        identity.name,
+        identity.access_key or "-",
+        body.bytes_in if body is not None else 0,
+        exchange.bytes_out,
+        seconds * 1000,
+    )

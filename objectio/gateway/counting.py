@@ -1,0 +1,67 @@
+"""Counters of one front end: requests by operation and status, durations by operation."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from objectio.abc.metrics import Counter, Histogram, Metrics
+
+# From a small object out of the page cache to a large one over a slow line.
+DURATION_BUCKETS_SECONDS: Final = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0),
+)
+# A front end has tens of operations. What comes beyond this is counted as "other", so that no
+# front end can grow the label set by what clients send.
+OPERATIONS_MAX: Final = 256
+
+
+class _Operation:
+    __slots__ = ("by_status", "duration", "name")
+
+    def __init__(self, name: str, duration: Histogram) -> None:
+        self.name = name
+        self.duration = duration
+        self.by_status: dict[int, Counter] = {}
+
+
+class FrontEndCounters:
+    """objectio_<name>_requests_total{operation,status} and
+    objectio_<name>_request_duration_seconds{operation}."""
+
+    def __init__(self, name: str, metrics: Metrics) -> None:
+        self._name = name.replace("-", "_")
+        self._metrics = metrics
+        self._operations: dict[str, _Operation] = {}
+
+    def count(self, action: str, status: int, seconds: float) -> None:
+        """`action` as in `Access` ("s3:GetObject"), "" if it is not known. `status` 0 means that
+        nothing was answered, because the client went away first."""
+        operation = self._operations.get(action)
+        if operation is None:
+            operation = self._make_operation(action)
+        counter = operation.by_status.get(status)
+        if counter is None:
+            counter = operation.by_status[status] = self._metrics.counter(
+                f"objectio_{self._name}_requests_total",
+                "Requests by operation and HTTP status; 0 is none.",
+                operation=operation.name,
+                status=str(status),
+            )
+        counter.inc()
+        operation.duration.observe(seconds)
+
+    def _make_operation(self, action: str) -> _Operation:
+        if len(self._operations) >= OPERATIONS_MAX:
+            action = "other"
+            if action in self._operations:
+                return self._operations[action]
+        name = action.rpartition(":")[2] or "unknown"
+        duration = self._metrics.histogram(
+            f"objectio_{self._name}_request_duration_seconds",
+            "From the request's head to the end of the response.",
+            DURATION_BUCKETS_SECONDS,
+            operation=name,
+        )
+        operation = self._operations[action] = _Operation(name, duration)
+        return operation

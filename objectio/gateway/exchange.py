@@ -1,0 +1,98 @@
+"""One response on its way out: what was sent, and what to do with a body that nobody read.
+
+After an early answer to a request whose body is still coming there are three ways to go on. A small
+rest is left to the server, which discards it and keeps the connection. Otherwise the connection is
+closed; but closing a socket with unread data resets it, and the client may never see the answer. So
+the answer is sent in full with `connection: close`, a bounded amount is read and dropped, and only
+then does the response end, upon which the server closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from objectio.abc.api import Receive, Scope, Send
+from objectio.gateway.body import Body
+from objectio.limits import MIB
+
+# A rest up to this is cheaper to discard than a new connection.
+UNREAD_DISCARDED_BYTES_MAX: Final = 1 * MIB
+# How long and how far a doomed connection is read, so that the client gets to see the answer.
+LINGER_BYTES_MAX: Final = 16 * MIB
+LINGER_SECONDS_MAX: Final = 2.0
+
+CONNECTION_KEY: Final = "objectio.connection"  # in the scope: our server's protocol object
+
+
+class ClientDisconnected(ConnectionError):
+    """Nobody listens any more (ASGI 2.4: `send` raises OSError). Ends a long response early."""
+
+
+class Exchange:
+    """Wraps `send` for one request."""
+
+    status = 0
+    bytes_out = 0
+    ended = False
+    body: Body | None = None
+    _lingers = False
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+
+    def send(self, message: Any) -> Awaitable[None]:
+        """Not a coroutine itself: on the hot path that would be one more frame per message."""
+        if message["type"] == "http.response.body":
+            self.bytes_out += len(message.get("body", b""))
+            if message.get("more_body", False):
+                if self.client_is_gone():
+                    raise ClientDisconnected
+            else:
+                self.ended = True
+                if self._lingers:
+                    return self._end_lingering(message)
+        elif message["type"] == "http.response.start":
+            self.status = message["status"]
+            if self.body is not None and self.body.unread != 0:
+                message = self._prepare_unread(message, self.body)
+        return self._send(message)
+
+    def client_is_gone(self) -> bool:
+        connection = self._scope.get(CONNECTION_KEY)
+        return connection is not None and connection.transport.is_closing()
+
+    def abort(self) -> bool:
+        """Cuts the connection, so that a truncated response cannot pass for a whole one. False if
+        the server gives no way to do it."""
+        connection = self._scope.get(CONNECTION_KEY)
+        if connection is None:
+            return False
+        connection.transport.abort()
+        return True
+
+    def _prepare_unread(self, message: Any, body: Body) -> Any:
+        unread = body.unread
+        # A client that waits for "100 Continue" may now send the body or not (RFC 9110 §10.1.1).
+        unsure = any(name == b"expect" for name, _ in self._scope["headers"])
+        if unread is not None and unread <= UNREAD_DISCARDED_BYTES_MAX and not unsure:
+            return message
+        self._lingers = True
+        return {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+
+    async def _end_lingering(self, message: Any) -> None:
+        await self._send({**message, "more_body": True})
+        dropped = 0
+        try:
+            async with asyncio.timeout(LINGER_SECONDS_MAX):
+                while dropped < LINGER_BYTES_MAX:
+                    received = await self._receive()
+                    dropped += len(received.get("body", b""))
+                    if not received.get("more_body", False):
+                        break
+        except TimeoutError:
+            pass
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})

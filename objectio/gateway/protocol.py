@@ -1,0 +1,112 @@
+"""uvicorn's HTTP/1.1 protocol with what a server on an open network needs besides.
+
+uvicorn with httptools reads a request head of any size, for any time. Here both are bounded: what
+has come of a head that is not complete may be `HEAD_BYTES_MAX` long and `HEAD_SECONDS_MAX` old. A
+connection that sends nothing at all after it was opened is closed by the same clock. A client that
+does not take its response is cut after `WRITE_SECONDS_MAX` without progress. In the common case, a
+head that arrives in one piece, all this costs a few attribute accesses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from objectio.gateway.exchange import CONNECTION_KEY
+from objectio.limits import KIB
+
+# S3 takes 8 KiB of headers, 2 KiB of them metadata; a presigned URL with a long key adds a few.
+HEAD_BYTES_MAX: Final = 64 * KIB
+HEAD_SECONDS_MAX: Final = 20.0
+WRITE_SECONDS_MAX: Final = 60.0
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    _in_head = True
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
+        self._start_head_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        self._stop_write_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._in_head:
+            if self.cycle.response_complete and self.timeout_keep_alive_task is None:
+                # Bytes between two requests (blank lines, a discarded body) stop the idle timer.
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self._refuse_head(b"431 Request Header Fields Too Large")
+        elif self._head_timer is None:
+            self._start_head_timer()
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        super().on_message_begin()
+        cast("dict[str, Any]", self.scope)[CONNECTION_KEY] = self
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._stop_head_timer()
+        super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        self._stop_write_timer()
+        super().resume_writing()
+
+    def _watch_writing(self) -> None:
+        waiting_bytes = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(
+            WRITE_SECONDS_MAX, self._check_writing, waiting_bytes
+        )
+
+    def _check_writing(self, before_bytes: int) -> None:
+        self._write_timer = None
+        if self.transport.get_write_buffer_size() >= before_bytes:
+            self.transport.abort()
+        else:
+            self._watch_writing()
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_SECONDS_MAX, self._head_is_late)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        self._refuse_head(b"408 Request Timeout")
+
+    def _refuse_head(self, status: bytes) -> None:
+        if not self.transport.is_closing():
+            answer = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status
+            self.transport.write(answer)
+            self.transport.close()
