@@ -1,0 +1,1 @@
+"""One parity shard by exclusive or: an example of a plugin for ObjectIO."""
