@@ -1,0 +1,117 @@
+"""The S3 front end: classify, app, error. It holds no state of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Final
+
+from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Response, Scope, Send
+from objectio.errors import MethodNotAllowed, NotModified, PayloadTooLarge, RangeNotSatisfiable
+from objectio_api_s3 import errors, router
+from objectio_api_s3.request import Call, Operation, Reply, Stream
+
+_MOUNTS: Final = (Mount("/"),)
+_RETRY_AFTER_SECONDS: Final = 1
+
+
+class S3FrontEnd:
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+        # S3 tells with x-amz-id-2 which host answered; ours says which process.
+        self._host_id = secrets.token_urlsafe(24)
+        self._host_header = (b"x-amz-id-2", self._host_id.encode("ascii"))
+
+    @property
+    def mounts(self) -> Sequence[Mount]:
+        return _MOUNTS
+
+    def classify(self, scope: Scope) -> Access:
+        return router.classify(scope)
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request: Request = scope["objectio"]
+        op: Operation = request.access.operation
+        reply = await op.spec.handler(Call(self._context, request, op))
+        headers = reply.headers
+        headers.append((b"x-amz-request-id", request.request_id.encode("latin-1")))
+        headers.append(self._host_header)
+        start = {"type": "http.response.start", "status": reply.status, "headers": headers}
+        if isinstance(reply, Reply):
+            await send(start)
+            await send({"type": "http.response.body", "body": reply.body})
+        else:
+            await self._send_stream(reply, start, send)
+
+    async def _send_stream(self, reply: Stream, start: dict[str, object], send: Send) -> None:
+        left = reply.length - len(memoryview(reply.first))
+        try:
+            async with aclosing(reply.rest) as rest:  # type: ignore[type-var]
+                await send(start)
+                await send(
+                    {"type": "http.response.body", "body": reply.first, "more_body": left > 0}
+                )
+                while left > 0:
+                    piece = await anext(rest)
+                    left -= len(memoryview(piece))
+                    await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+        finally:
+            reply.reader.close()
+
+    def error(self, error: Exception, scope: Scope, request_id: str) -> Response:
+        request: Request | None = scope.get("objectio")
+        op = None if request is None else request.access.operation
+        caller = "" if request is None else request.identity.name
+        answer = errors.explain(error, caller)
+        if isinstance(error, PayloadTooLarge) and isinstance(op, Operation) and not op.spec.payload:
+            answer = errors.explain(errors.Refusal("MaxMessageLengthExceeded"))
+        headers = [
+            (b"x-amz-request-id", request_id.encode("latin-1", "replace")),
+            self._host_header,
+            *_headers(error, answer),
+        ]
+        if isinstance(error, NotModified) or scope["method"] == "HEAD":
+            return Response(answer.status, headers)
+        body = errors.document(
+            answer,
+            scope["path"],
+            request_id,
+            self._host_id,
+            _more(error, answer.code, op),
+        )
+        headers.append((b"content-type", b"application/xml"))
+        headers.append((b"content-length", b"%d" % len(body)))
+        return Response(answer.status, headers, body)
+
+
+def _headers(error: Exception, answer: errors.Answer) -> list[tuple[bytes, bytes]]:
+    if answer.status == 503:
+        return [(b"retry-after", b"%d" % _RETRY_AFTER_SECONDS)]
+    if isinstance(error, RangeNotSatisfiable):  # RFC 9110 §15.5.17
+        return [(b"content-range", f"bytes */{error.fields.get('size', '*')}".encode())]
+    if isinstance(error, MethodNotAllowed):  # RFC 9110 §15.5.6
+        allowed = error.fields.get("allowed", ())
+        return [(b"allow", ", ".join(allowed).encode())] if isinstance(allowed, list) else []
+    return []
+
+
+def _more(error: Exception, code: str, op: object) -> list[tuple[str, str]]:
+    """What AWS says beside code and message."""
+    found = errors.elements(error)
+    named = {name for name, _ in found}
+    if isinstance(error, RangeNotSatisfiable):
+        found.append(("RangeRequested", str(error.fields.get("range", ""))))
+        found.append(("ActualObjectSize", str(error.fields.get("size", ""))))
+    if isinstance(op, Operation):
+        if code in ("NoSuchKey", "NoSuchVersion") and op.spec.name != "CopyObject":
+            found.append(("Key", op.key.decode("utf-8", "replace")))
+        about_bucket = ("NoSuchBucket", "BucketNotEmpty", "BucketAlreadyExists")
+        if code in about_bucket and "BucketName" not in named:
+            found.append(("BucketName", op.bucket))
+    return found
+
+
+class S3Factory:
+    def build(self, context: ApiContext) -> S3FrontEnd:
+        return S3FrontEnd(context)

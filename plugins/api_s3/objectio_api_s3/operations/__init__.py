@@ -1,0 +1,1 @@
+"""What each S3 operation does, by calls to the object service."""

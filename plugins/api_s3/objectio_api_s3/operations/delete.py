@@ -1,0 +1,108 @@
+"""Deleting one object, or up to a thousand in one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from objectio import limits
+from objectio.errors import AccessDenied
+from objectio_api_s3.conditions import write_conditions
+from objectio_api_s3.errors import Refusal, explain, refuse
+from objectio_api_s3.headers import Headers
+from objectio_api_s3.parse import Node, parse
+from objectio_api_s3.request import Call, Reply, arn, empty_reply, xml_reply
+from objectio_api_s3.xml import element, optional
+
+
+async def delete_object(call: Call) -> Reply:
+    """204 whether there was one or not; deleting is idempotent."""
+    op = call.op
+    await call.check_owner()
+    version_id = op.version_id
+    await call.context.objects.delete_object(
+        op.bucket, op.key, version_id=version_id, conditions=write_conditions(op.headers)
+    )
+    headers: Headers = []
+    if version_id is not None:
+        headers.append((b"x-amz-version-id", version_id.encode("latin-1", "replace")))
+    return empty_reply(204, headers)
+
+
+async def delete_objects(call: Call) -> Reply:
+    """Every key has its own fate; each is authorized by itself, as if it were deleted alone."""
+    op = call.op
+    body = await call.read_document()
+    await call.check_owner()
+    quiet, entries = _parse(body)
+    fates: list[Exception | None] = [_authorize(call, key) for key, _, _ in entries]
+    allowed = [at for at, fate in enumerate(fates) if fate is None]
+    plain = [at for at in allowed if entries[at][2] is None]
+    if plain or not allowed:
+        keys = [(entries[at][0], entries[at][1]) for at in plain]
+        done = await call.context.objects.delete_objects(op.bucket, keys)
+        for at, fate in zip(plain, done, strict=True):
+            fates[at] = fate
+    for at in allowed:
+        if entries[at][2] is not None:
+            fates[at] = await _delete_if(call, entries[at])
+    shown = [
+        _outcome(entry, fate)
+        for entry, fate in zip(entries, fates, strict=True)
+        if fate is not None or not quiet
+    ]
+    return xml_reply("DeleteResult", "".join(shown))
+
+
+_Entry = tuple[bytes, str | None, str | None]
+"""Key, version id, ETag that it must have."""
+
+
+def _parse(body: bytes) -> tuple[bool, Sequence[_Entry]]:
+    root = parse(body, "Delete")
+    objects = root.all("Object")
+    if not 1 <= len(objects) <= limits.DELETE_KEYS_MAX:
+        refuse("MalformedXML")
+    quiet = root.value("Quiet", "false").strip().lower()
+    if quiet not in ("true", "false"):
+        refuse("MalformedXML")
+    return quiet == "true", [_entry(node) for node in objects]
+
+
+def _entry(node: Node) -> _Entry:
+    key = node.value("Key").encode("utf-8")
+    if not key:
+        refuse("MalformedXML")
+    if node.child("LastModifiedTime") is not None or node.child("Size") is not None:
+        refuse("NotImplemented")
+    return key, node.value("VersionId") or None, node.value("ETag") or None
+
+
+def _authorize(call: Call, key: bytes) -> Exception | None:
+    if len(key) > limits.OBJECT_KEY_BYTES_MAX:
+        return Refusal("KeyTooLongError")
+    try:
+        call.request.trust("s3:DeleteObject", arn(call.op.bucket, key))
+    except AccessDenied as error:
+        return error
+    return None
+
+
+async def _delete_if(call: Call, entry: _Entry) -> Exception | None:
+    key, version_id, etag = entry
+    conditions = write_conditions({b"if-match": (etag or "").encode("latin-1", "replace")})
+    try:
+        await call.context.objects.delete_object(
+            call.op.bucket, key, version_id=version_id, conditions=conditions
+        )
+    except Exception as error:
+        return error
+    return None
+
+
+def _outcome(entry: _Entry, fate: Exception | None) -> str:
+    key, version_id, _ = entry
+    said = element("Key", key.decode("utf-8")) + optional("VersionId", version_id)
+    if fate is None:
+        return f"<Deleted>{said}</Deleted>"
+    answer = explain(fate)
+    return f"<Error>{said}<Code>{answer.code}</Code>{element('Message', answer.message)}</Error>"

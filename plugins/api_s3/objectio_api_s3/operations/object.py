@@ -1,0 +1,203 @@
+"""One object: put, get, head.
+
+This is the hot path: a small object costs a few header look-ups, one list of response headers and
+two sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple, NoReturn
+
+from objectio import limits
+from objectio.abc.api import ANONYMOUS
+from objectio.abc.objects import ObjectInfo
+from objectio.errors import NotFound, PayloadTooLarge, RangeNotSatisfiable
+from objectio_api_s3 import checksums
+from objectio_api_s3.conditions import (
+    READ_HEADERS,
+    not_modified,
+    parse_conditions,
+    range_counts,
+    write_conditions,
+)
+from objectio_api_s3.errors import refuse
+from objectio_api_s3.headers import (
+    Headers,
+    checksum_headers,
+    etag_header,
+    object_headers,
+    parse_attributes,
+    parse_overrides,
+)
+from objectio_api_s3.ranges import parse_range
+from objectio_api_s3.request import Call, Operation, Reply, Stream, arn, empty_reply
+from objectio_api_s3.times import http_date
+
+# Without one of these, all of the object is sent, unconditionally.
+_SELECTING: Final = READ_HEADERS | {b"range", b"x-amz-checksum-mode"}
+
+
+class _Selection(NamedTuple):
+    """What of an object is sent, and how that is said."""
+
+    status: int
+    headers: Headers
+    start: int
+    length: int
+
+
+async def put_object(call: Call) -> Reply:
+    op, context = call.op, call.context
+    headers, body = op.headers, call.request.body
+    if body.size > limits.PUT_SIZE_BYTES_MAX:
+        raise PayloadTooLarge("Your proposed upload exceeds the maximum allowed size")
+    await call.check_owner()
+    declared = checksums.parse_declared(headers, body.declared_trailers)
+    if declared is None:
+        attributes = parse_attributes(headers)
+    else:
+        attributes = parse_attributes(headers, declared.algorithm.name, checksums.FULL_OBJECT)
+    checksums.watch(body, headers, declared)
+    info = await context.objects.put_object(
+        op.bucket,
+        op.key,
+        body,
+        attributes,
+        owner=call.owner,
+        conditions=write_conditions(headers),
+    )
+    found = [etag_header(info.etag)]
+    if info.checksums:
+        found += checksum_headers(info.checksums, info.attributes.checksum_type)
+    return empty_reply(200, found)
+
+
+async def get_object(call: Call) -> Reply | Stream:
+    op = call.op
+    await call.check_owner()
+    try:
+        reader = await call.context.objects.get_object(op.bucket, op.key, version_id=op.version_id)
+    except NotFound as error:
+        hide(call, error, op.bucket)
+    try:
+        status, headers, start, length = _select(call, reader.info)
+        if status == 304:
+            reader.close()
+            return Reply(status, headers)
+        piece = reader.read_now(start, length) if length else b""
+        if piece is not None:
+            reader.close()
+            return Reply(status, headers, piece)
+        rest = reader.stream(start, length)
+        first = await anext(rest)
+    except BaseException:
+        reader.close()
+        raise
+    return Stream(status, headers, length, first, rest, reader)
+
+
+async def head_object(call: Call) -> Reply:
+    op = call.op
+    await call.check_owner()
+    try:
+        info = await call.context.objects.head_object(op.bucket, op.key, version_id=op.version_id)
+    except NotFound as error:
+        hide(call, error, op.bucket)
+    status, headers, _, _ = _select(call, info)
+    return Reply(status, headers)
+
+
+def hide(call: Call, error: NotFound, bucket: str) -> NoReturn:
+    """Who may not list a bucket may not find out by reading which keys are in it (S3 API
+    reference, GetObject, "Permissions"). Raises AccessDenied for them, else `error`."""
+    if error.fields.get("kind") in ("object", "version"):
+        call.request.trust("s3:ListBucket", arn(bucket))
+    raise error
+
+
+def _select(call: Call, info: ObjectInfo) -> _Selection:
+    op = call.op
+    query = op.query
+    if not query and _SELECTING.isdisjoint(op.headers):
+        return _Selection(200, object_headers(info, info.size), 0, info.size)
+    overrides = parse_overrides(query) if query else None
+    if overrides and call.request.identity == ANONYMOUS:
+        refuse(
+            "InvalidRequest",
+            "Request specific response headers cannot be used for anonymous GET requests.",
+        )
+    conditions = parse_conditions(op.headers)
+    if conditions is not None and not_modified(info, conditions):
+        return _Selection(304, _unmodified_headers(info), 0, 0)
+    part = query.get("partNumber")
+    if part is not None:
+        return _select_part(op, info, overrides)
+    selected = _range(op.headers, info)
+    if selected is not None:
+        start, length = selected
+        found = object_headers(info, length, overrides)
+        found.append(_content_range(start, length, info.size))
+        return _Selection(206, found, start, length)
+    found = object_headers(info, info.size, overrides)
+    if op.headers.get(b"x-amz-checksum-mode", b"").upper() == b"ENABLED":
+        found += checksum_headers(info.checksums, info.attributes.checksum_type)
+    return _Selection(200, found, 0, info.size)
+
+
+def _range(headers: Mapping[bytes, bytes], info: ObjectInfo) -> tuple[int, int] | None:
+    value = headers.get(b"range")
+    if value is None:
+        return None
+    if_range = headers.get(b"if-range")
+    if if_range is not None and not range_counts(if_range, info):
+        return None
+    try:
+        return parse_range(value, info.size)
+    except RangeNotSatisfiable as error:
+        error.fields["range"] = value.decode("latin-1")
+        raise
+
+
+def _content_range(start: int, length: int, size: int) -> tuple[bytes, bytes]:
+    return (b"content-range", b"bytes %d-%d/%d" % (start, start + length - 1, size))
+
+
+def _unmodified_headers(info: ObjectInfo) -> Headers:
+    """RFC 9110 §15.4.5: those that a 200 would have had and that caches need."""
+    found = [etag_header(info.etag), (b"last-modified", http_date(info.modified_ms))]
+    kept = ("cache-control", "expires")
+    wanted = {name.encode() for name in kept if name in info.attributes.headers}
+    if wanted:
+        found += [pair for pair in object_headers(info, 0) if pair[0] in wanted]
+    return found
+
+
+def _select_part(
+    op: Operation, info: ObjectInfo, overrides: Mapping[str, bytes] | None
+) -> _Selection:
+    """One part of what was uploaded in parts; an object that was not has part 1 alone."""
+    number = op.count("partNumber", 0)
+    if not 1 <= number <= limits.PART_NUMBER_MAX:
+        refuse(
+            "InvalidArgument",
+            f"Part number must be an integer between 1 and {limits.PART_NUMBER_MAX}, inclusive",
+            ArgumentName="partNumber",
+        )
+    if b"range" in op.headers:
+        refuse("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
+    sizes = info.part_sizes or (info.size,)
+    if number > len(sizes):
+        refuse(
+            "InvalidPartNumber",
+            ActualPartCount=str(len(sizes)),
+            PartNumberRequested=str(number),
+        )
+    start, length = sum(sizes[: number - 1]), sizes[number - 1]
+    found = object_headers(info, length, overrides)
+    if info.part_sizes:
+        found.append((b"x-amz-mp-parts-count", b"%d" % len(sizes)))
+    if length == 0:
+        return _Selection(200, found, start, 0)  # Content-Range cannot say an empty range
+    found.append(_content_range(start, length, info.size))
+    return _Selection(206, found, start, length)

@@ -1,0 +1,167 @@
+"""A request as the router understood it, and what handlers answer it with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from typing_extensions import Buffer
+
+from objectio.abc.api import ApiContext, Request
+from objectio.abc.objects import ObjectReader
+from objectio.errors import AccessDenied
+from objectio_api_s3 import checksums
+from objectio_api_s3.errors import refuse
+from objectio_api_s3.headers import Headers
+from objectio_api_s3.xml import document
+
+ARN: Final = "arn:aws:s3:::"
+_XML: Final = (b"content-type", b"application/xml")
+
+
+@dataclass(slots=True)
+class Reply:
+    """A whole response. `headers` belong to the reply; those of every response are added to
+    them."""
+
+    status: int
+    headers: Headers = field(default_factory=list)
+    body: Buffer = b""
+
+
+@dataclass(slots=True)
+class Stream:
+    """A response whose body comes in pieces: `first`, then those of `rest`, `length` bytes in all.
+    Whoever sends it closes `reader`."""
+
+    status: int
+    headers: Headers
+    length: int
+    first: Buffer
+    rest: AsyncIterator[Buffer]
+    reader: ObjectReader
+
+
+Handler = Callable[["Call"], Awaitable["Reply | Stream"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """An operation of S3.
+
+    action           the IAM action; `version_action` is that of a request with a versionId
+    parameters       the query parameters that it knows
+    payload          whether the body is object data
+    body_bytes_max   of a body that is not
+    """
+
+    name: str
+    handler: Handler
+    action: str
+    version_action: str = ""
+    parameters: frozenset[str] = frozenset()
+    payload: bool = False
+    body_bytes_max: int = 0
+
+
+@dataclass(slots=True)
+class Operation:
+    """`bucket` "" and `key` b"" where there are none. Header names are in lower case."""
+
+    spec: Spec
+    method: str
+    bucket: str
+    key: bytes
+    query: Mapping[str, bytes]
+    headers: Mapping[bytes, bytes]
+    host: str = ""
+    source: object = None  # a copy's, as parsed
+
+    @property
+    def version_id(self) -> str | None:
+        value = self.query.get("versionId")
+        if value is None:
+            return None
+        if not value:
+            refuse("InvalidArgument", "Version id cannot be the empty string")
+        return value.decode("utf-8", "replace")
+
+    def text(self, name: str, default: str = "") -> str:
+        value = self.query.get(name)
+        if value is None:
+            return default
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            refuse("InvalidArgument", ArgumentName=name)
+
+    def count(self, name: str, default: int, *, low: int = 0, high: int | None = None) -> int:
+        """A number in the query, cut at `high`. An empty value is none."""
+        value = self.query.get(name)
+        if not value:
+            return default
+        if not value.isdigit() or len(value) > 10 or not low <= int(value) <= 0x7FFFFFFF:
+            refuse(
+                "InvalidArgument",
+                f"Provided {name} not an integer or within integer range",
+                ArgumentName=name,
+                ArgumentValue=value.decode("utf-8", "replace"),
+            )
+        return int(value) if high is None else min(int(value), high)
+
+
+class Call:
+    """All that a handler needs: where it is, who calls, what for."""
+
+    __slots__ = ("context", "op", "request")
+
+    def __init__(self, context: ApiContext, request: Request, op: Operation) -> None:
+        self.context = context
+        self.request = request
+        self.op = op
+
+    async def check_owner(self) -> None:
+        """x-amz-expected-bucket-owner: the caller's guard against another one's bucket."""
+        await self._check_owner(b"x-amz-expected-bucket-owner", self.op.bucket)
+
+    async def check_source_owner(self, bucket: str) -> None:
+        await self._check_owner(b"x-amz-source-expected-bucket-owner", bucket)
+
+    async def _check_owner(self, header: bytes, bucket: str) -> None:
+        expected = self.op.headers.get(header)
+        if expected is None:
+            return
+        info = await self.context.objects.get_bucket(bucket)
+        if info.owner != expected.decode("latin-1"):
+            raise AccessDenied("the bucket has another owner")
+
+    @property
+    def owner(self) -> str:
+        return self.request.identity.name
+
+    async def read_document(self) -> bytes:
+        """The XML that was sent, compared with its checksum if it has one. Content-MD5 or a
+        checksum is nowhere demanded: SDKs differ in which they send."""
+        body = self.request.body
+        checksums.watch_document(body, self.op.headers)
+        return await body.read_all()
+
+
+def arn(bucket: str, key: bytes | None = None) -> str:
+    """Keys that reach this point are UTF-8."""
+    return ARN + bucket if key is None else f"{ARN}{bucket}/{key.decode('utf-8')}"
+
+
+def xml_reply(root: str, inner: str, status: int = 200, headers: Headers | None = None) -> Reply:
+    body = document(root, inner)
+    found = headers if headers is not None else []
+    found += (_XML, (b"content-length", b"%d" % len(body)))
+    return Reply(status, found, body)
+
+
+def empty_reply(status: int = 200, headers: Headers | None = None) -> Reply:
+    found = headers if headers is not None else []
+    if status != 204:  # RFC 9110 §8.6: a 204 has no Content-Length
+        found.append((b"content-length", b"0"))
+    return Reply(status, found)

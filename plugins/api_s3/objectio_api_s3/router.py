@@ -1,0 +1,276 @@
+"""From method, path and query to one operation, or to a refusal.
+
+S3 names most of its operations by a query parameter, a *sub-resource*: DELETE of `/bucket` and of
+`/bucket?policy` have nothing in common. So every parameter that S3 gives a meaning to is known
+here, and an operation is found only by the exact set of sub-resources of a request. What is left
+over is refused: a request for something not built never becomes another operation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NoReturn
+from urllib.parse import quote, unquote_to_bytes
+
+from objectio import limits
+from objectio.abc.api import Access, Scope
+from objectio.errors import MethodNotAllowed, OperationNotImplemented
+from objectio.iam.sigv4 import collect_headers
+from objectio_api_s3.errors import refuse
+from objectio_api_s3.headers import refuse_unsupported
+from objectio_api_s3.operations import bucket, copy, delete, listing, multipart
+from objectio_api_s3.operations import object as objects
+from objectio_api_s3.request import ARN, Operation, Spec
+
+SERVICE: Final = 0
+BUCKET: Final = 1
+OBJECT: Final = 2
+
+# Every query parameter that makes a request of S3 another operation.
+SUBRESOURCES: Final = frozenset(
+    (
+        *("abac", "accelerate", "acl", "analytics", "append", "attributes", "cors", "delete"),
+        *("encryption", "intelligent-tiering", "inventory", "legal-hold", "lifecycle"),
+        *("location", "logging", "metadataConfiguration", "metadataInventoryTable"),
+        *("metadataJournalTable", "metadataTable", "metrics", "notification", "object-lock"),
+        *("ownershipControls", "partNumber", "policy", "policyStatus", "publicAccessBlock"),
+        *("renameObject", "replication", "replication-metrics", "requestPayment", "restore"),
+        *("retention", "select", "select-type", "session", "tagging", "torrent", "uploadId"),
+        *("uploads", "versioning", "versions", "website", "WriteGetObjectResponse"),
+    )
+)
+
+_BUCKET_NAME: Final = re.compile(rb"[A-Za-z0-9._-]{1,255}")
+_BAD_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_HEADER_NAME: Final = re.compile(r"[a-z0-9._-]+")
+_CONTROLS: Final = bytes((*range(32), 127))
+
+# What signs a request in its query (SigV4), for the gate alone.
+_SIGNING: Final = frozenset(
+    (
+        *("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-expires"),
+        *("x-amz-security-token", "x-amz-signature", "x-amz-signedheaders"),
+    )
+)
+
+_OVERRIDES: Final = (
+    *("response-cache-control", "response-content-disposition", "response-content-encoding"),
+    *("response-content-language", "response-content-type", "response-expires"),
+)
+_LIST: Final = ("prefix", "delimiter", "max-keys", "encoding-type")
+_XML: Final = limits.XML_BODY_BYTES_MAX
+
+
+def _spec(name: str, handler: object, action: str, *parameters: str, **more: object) -> Spec:
+    return Spec(name, handler, f"s3:{action}", parameters=frozenset(parameters), **more)  # type: ignore[arg-type]
+
+
+_GET_OBJECT: Final = _spec(
+    *("GetObject", objects.get_object, "GetObject"),
+    *("versionId", "partNumber", *_OVERRIDES),
+    version_action="s3:GetObjectVersion",
+)
+_HEAD_OBJECT: Final = _spec(
+    *("HeadObject", objects.head_object, "GetObject"),
+    *("versionId", "partNumber", *_OVERRIDES),
+    version_action="s3:GetObjectVersion",
+)
+_LIST_V2: Final = _spec(
+    *("ListObjectsV2", listing.list_objects_v2, "ListBucket", "list-type"),
+    *(*_LIST, "start-after", "continuation-token", "fetch-owner"),
+)
+_COPY: Final = _spec("CopyObject", copy.copy_object, "PutObject")
+
+_Key = tuple[str, int, frozenset[str]]
+
+
+def _key(method: str, level: int, *subresources: str) -> _Key:
+    return method, level, frozenset(subresources)
+
+
+_TABLE: Final[Mapping[_Key, Spec]] = {
+    _key("GET", SERVICE): _spec(
+        *("ListBuckets", bucket.list_buckets, "ListAllMyBuckets"),
+        *("prefix", "continuation-token", "max-buckets", "bucket-region"),
+    ),
+    _key("PUT", BUCKET): _spec(
+        "CreateBucket", bucket.create_bucket, "CreateBucket", body_bytes_max=_XML
+    ),
+    _key("DELETE", BUCKET): _spec("DeleteBucket", bucket.delete_bucket, "DeleteBucket"),
+    _key("HEAD", BUCKET): _spec("HeadBucket", bucket.head_bucket, "ListBucket"),
+    _key("GET", BUCKET, "location"): _spec(
+        "GetBucketLocation", bucket.get_bucket_location, "GetBucketLocation"
+    ),
+    _key("GET", BUCKET, "versioning"): _spec(
+        "GetBucketVersioning", bucket.get_bucket_versioning, "GetBucketVersioning"
+    ),
+    _key("GET", BUCKET): _spec("ListObjects", listing.list_objects, "ListBucket", *_LIST, "marker"),
+    _key("GET", BUCKET, "versions"): _spec(
+        *("ListObjectVersions", listing.list_object_versions, "ListBucketVersions"),
+        *(*_LIST, "key-marker", "version-id-marker"),
+    ),
+    _key("GET", BUCKET, "uploads"): _spec(
+        *("ListMultipartUploads", multipart.list_uploads, "ListBucketMultipartUploads"),
+        *("prefix", "delimiter", "max-uploads", "encoding-type"),
+        *("key-marker", "upload-id-marker"),
+    ),
+    _key("POST", BUCKET, "delete"): _spec(
+        "DeleteObjects", delete.delete_objects, "DeleteObject", body_bytes_max=_XML
+    ),
+    _key("GET", OBJECT): _GET_OBJECT,
+    _key("GET", OBJECT, "partNumber"): _GET_OBJECT,
+    _key("HEAD", OBJECT): _HEAD_OBJECT,
+    _key("HEAD", OBJECT, "partNumber"): _HEAD_OBJECT,
+    _key("PUT", OBJECT): _spec("PutObject", objects.put_object, "PutObject", payload=True),
+    _key("DELETE", OBJECT): _spec(
+        *("DeleteObject", delete.delete_object, "DeleteObject", "versionId"),
+        version_action="s3:DeleteObjectVersion",
+    ),
+    _key("POST", OBJECT, "uploads"): _spec(
+        "CreateMultipartUpload", multipart.create_upload, "PutObject"
+    ),
+    _key("PUT", OBJECT, "uploadId", "partNumber"): _spec(
+        *("UploadPart", multipart.upload_part, "PutObject", "uploadId", "partNumber"),
+        payload=True,
+    ),
+    _key("POST", OBJECT, "uploadId"): _spec(
+        *("CompleteMultipartUpload", multipart.complete_upload, "PutObject", "uploadId"),
+        body_bytes_max=_XML,
+    ),
+    _key("DELETE", OBJECT, "uploadId"): _spec(
+        "AbortMultipartUpload", multipart.abort_upload, "AbortMultipartUpload", "uploadId"
+    ),
+    _key("GET", OBJECT, "uploadId"): _spec(
+        *("ListParts", multipart.list_parts, "ListMultipartUploadParts", "uploadId"),
+        *("max-parts", "part-number-marker"),
+    ),
+}
+
+_PLAIN: Final = {(method, level): spec for (method, level, sub), spec in _TABLE.items() if not sub}
+
+OPERATIONS: Final = frozenset(spec.name for spec in (*_TABLE.values(), _LIST_V2, _COPY))
+IMPLEMENTED: Final = frozenset(_TABLE)
+"""(method, level, set of sub-resources) of everything that is built."""
+
+_NO_QUERY: Final[dict[str, bytes]] = {}
+_READS: Final = frozenset(("GET", "HEAD"))
+_METHODS: Final = frozenset(("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"))
+
+
+def classify(scope: Scope) -> Access:
+    """What a request means. Raises for whatever is not exactly understood."""
+    headers = collect_headers(scope["headers"])  # as the signature is verified over them
+    query = _parse_query(scope["query_string"], headers) if scope["query_string"] else _NO_QUERY
+    bucket_name, key, text = _split(scope)
+    level = OBJECT if key else BUCKET if bucket_name else SERVICE
+    method = scope["method"]
+    spec = _find(method, level, query) if query else _PLAIN.get((method, level))
+    if spec is None:
+        _refuse(method, level)
+    refuse_unsupported(headers)
+    op = Operation(spec, method, bucket_name, key, query, headers)
+    return _access(op, text)
+
+
+def _access(op: Operation, key_text: str) -> Access:
+    spec = op.spec
+    op.host = op.headers.get(b"host", b"").decode("latin-1")
+    if op.key:
+        resource = f"{ARN}{op.bucket}/{key_text}"
+    else:
+        resource = ARN + (op.bucket or "*")
+    if b"x-amz-copy-source" in op.headers and op.method == "PUT" and op.key:
+        return _copy_access(op, resource)
+    action = spec.version_action if spec.version_action and "versionId" in op.query else spec.action
+    return Access(action, resource, op, payload=spec.payload, body_bytes_max=spec.body_bytes_max)
+
+
+def _copy_access(op: Operation, resource: str) -> Access:
+    if op.spec.name != "PutObject":
+        raise OperationNotImplemented("UploadPartCopy")
+    source = copy.parse_source(op.headers[b"x-amz-copy-source"])
+    op.spec = _COPY
+    op.source = source
+    return Access(_COPY.action, resource, op, also=(source.access,))
+
+
+def _split(scope: Scope) -> tuple[str, bytes, str]:
+    """Bucket, key, and the key as text. The path is percent-decoded once and not normalised: `..`,
+    `//` and `%2F` are parts of keys like any other."""
+    raw = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
+    if raw == b"/":
+        return "", b"", ""
+    if raw[:1] != b"/":
+        refuse("InvalidURI")
+    name, _, key = raw[1:].partition(b"/")
+    if b"%" in raw:
+        if _BAD_PERCENT.search(raw) is not None:
+            refuse("InvalidURI")
+        name, key = unquote_to_bytes(name), unquote_to_bytes(key)
+    if _BUCKET_NAME.fullmatch(name) is None:
+        refuse("InvalidBucketName", BucketName=name.decode("utf-8", "replace"))
+    if len(key) > limits.OBJECT_KEY_BYTES_MAX:
+        refuse(
+            "KeyTooLongError",
+            Size=str(len(key)),
+            MaxSizeAllowed=str(limits.OBJECT_KEY_BYTES_MAX),
+        )
+    try:
+        return name.decode("ascii"), key, key.decode("utf-8")
+    except UnicodeDecodeError:
+        refuse("InvalidURI", "The key is not valid UTF-8.")
+
+
+def _parse_query(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, bytes]:
+    """Parameters by name. Those that stand for x-amz-* headers, as in presigned URLs of some SDKs,
+    join `headers`; those that only sign are left out."""
+    query: dict[str, bytes] = {}
+    for pair in raw.split(b"&"):
+        if not pair:
+            continue
+        name_raw, _, value = pair.partition(b"=")
+        if b"%" in value or b"+" in value:
+            value = unquote_to_bytes(value.replace(b"+", b" "))
+        name = unquote_to_bytes(name_raw.replace(b"+", b" ")).decode("utf-8", "replace")
+        if name[:2] in ("x-", "X-"):
+            _add_header(name.lower(), value, headers)
+        elif name in query:
+            refuse("InvalidArgument", "A query parameter is repeated.", ArgumentName=name)
+        else:
+            query[name] = value
+    return query
+
+
+def _add_header(name: str, value: bytes, headers: dict[bytes, bytes]) -> None:
+    if not name.startswith("x-amz-") or name in _SIGNING:
+        return  # x-id and the like: S3 ignores what starts with "x-"
+    if not _HEADER_NAME.fullmatch(name) or value.translate(None, _CONTROLS) != value:
+        refuse("InvalidArgument", "A header in the query is not valid.")
+    headers.setdefault(name.encode("ascii"), value)
+
+
+def _find(method: str, level: int, query: Mapping[str, bytes]) -> Spec | None:
+    subresources = SUBRESOURCES.intersection(query)
+    spec = _TABLE.get((method, level, subresources))
+    if spec is None:
+        if subresources:
+            raise OperationNotImplemented("sub-resource", names=sorted(subresources))
+        return None
+    if spec.name == "ListObjects" and "list-type" in query:
+        if query["list-type"] != b"2":
+            refuse("InvalidArgument", "Invalid List Type", ArgumentName="list-type")
+        spec = _LIST_V2
+    for name in query.keys() - spec.parameters - subresources:
+        # A bare name may be a sub-resource that came after this code; and a change must not be
+        # made if a part of what was asked for is unknown.
+        if method not in _READS or not query[name]:
+            raise OperationNotImplemented("query parameter", name=name)
+    return spec
+
+
+def _refuse(method: str, level: int) -> NoReturn:
+    if method == "OPTIONS" or (method == "POST" and level == BUCKET):
+        raise OperationNotImplemented("CORS preflight, POST upload", method=method)
+    allowed = sorted(m for m in _METHODS if (m, level) in _PLAIN)
+    raise MethodNotAllowed("method", method=method, allowed=allowed)
