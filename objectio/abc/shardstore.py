@@ -11,9 +11,10 @@ take effect in the order in which they were submitted.
 - `sync=True`: when `done(None)` is called, the item *and every earlier item of this store* survive a
   power cut. `sync=False`: it has been handed to the device, readable, not yet promised; a long
   object's early stripes use this and its last stripe asks for the sync.
-- A failed write or sync ends the store: every later call fails with `DeviceFailed` until the device
-  is opened anew (after a failed sync no one knows what the device holds). `DeviceFull` does not:
-  the item was refused, nothing of it was written, deletes still work.
+- A failed write or sync ends writing: every later submit fails with `DeviceFailed` until the device
+  is opened anew (after a failed sync no one knows what the device holds). Reads go on, since they
+  verify what they return. `DeviceFull` is not such a failure: the item was refused, nothing of it
+  was written, deletes still work.
 - Submitting a key that exists replaces the shard (repair does that); deleting one that does not is
   no error.
 
@@ -116,6 +117,13 @@ class ShardStore(Protocol):
     async def read(self, key: ShardKey, offset: int = 0, length: int | None = None) -> Buffer:
         """As `read_now`, waiting for the device. Raises `NotFound` (kind shard),
         `ChecksumMismatch`, `DeviceFailed`."""
+        ...
+
+    def plan_read(
+        self, key: ShardKey, offset: int = 0, length: int | None = None
+    ) -> Callable[[], Buffer] | None:
+        """A function that reads as `read` does, blocking, for a worker thread that reads several
+        shards in a row; None if the store is not on this machine. Raises `NotFound`."""
         ...
 
     async def scan(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:

@@ -1,0 +1,393 @@
+"""The log of one device: where the next record goes, which segments are in use, how a batch is
+written.
+
+`run_batch` is called by one thread at a time. What it shares with readers and with the checkpoint
+(the index, the segment table) it changes only after the bytes are written; whatever the index says
+is on the device.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from typing_extensions import Buffer
+
+from objectio.abc.shardstore import Done, ShardWrite
+from objectio.errors import DeviceFull, InvalidRequest
+from objectio.limits import MIB
+from objectio.osd.device import Device
+from objectio.osd.format import (
+    BLOCK_LOG2,
+    DATA_OFFSET,
+    HEADER_BYTES_MIN,
+    KIND_FREE,
+    KIND_SEGMENT,
+    KIND_SHARD,
+    KIND_TOMBSTONE,
+    SUPERBLOCK_BYTES,
+    TOMBSTONE_TARGET,
+    Record,
+    Superblock,
+    block_checksums,
+    pack_header,
+    record_bytes,
+)
+from objectio.osd.index import ENTRY, Index, Position, SegmentState
+from objectio.osd.rounds import Outcome
+from objectio.osd.walk import segment_offset
+
+_WRITEBACK_BYTES_MIN: Final = MIB
+_SPARE_SEGMENTS: Final = 2
+"""Kept for tombstones and compaction, so that a full device can still be emptied."""
+
+
+@dataclass(slots=True, frozen=True)
+class PutItem:
+    write: ShardWrite
+    done: Done
+
+
+@dataclass(slots=True, frozen=True)
+class DeleteItem:
+    keys: Sequence[bytes]
+    done: Done
+
+
+@dataclass(slots=True, frozen=True)
+class SyncItem:
+    done: Done
+
+
+@dataclass(slots=True, frozen=True)
+class MoveItem:
+    """A record on its way out of a sparse segment; a shard moves only if it is still current."""
+
+    record: Record
+    key: bytes
+    offset: int
+    payload: Buffer
+    done: Done
+
+
+Item = PutItem | DeleteItem | SyncItem | MoveItem
+
+
+class _Draft(NamedTuple):
+    """A record before it has a place. `old` is the index entry that it makes dead."""
+
+    kind: int
+    key: bytes
+    payload: Buffer
+    old: bytes | None
+    shape: tuple[int, int, int, int] = (0, 0, 0, 0)  # k, m, generation, stripe_bytes
+    family: bytes = b""
+    checksums: Sequence[int] = ()
+    block_log2: int = BLOCK_LOG2
+
+
+def _tombstone(key: bytes, target: Buffer, old: bytes | None) -> _Draft:
+    return _Draft(KIND_TOMBSTONE, key, target, old, checksums=block_checksums(target))
+
+
+class _Change(NamedTuple):
+    """One change of the index, made when the bytes are written."""
+
+    key: bytes
+    entry: bytes | None
+    old: bytes | None
+    total_bytes: int
+
+
+@dataclass(slots=True)
+class _Run:
+    """Records that go to the tail in one write. `start` is where the tail goes back to if it
+    fails."""
+
+    start: Position
+    offset: int
+    buffers: list[Buffer] = field(default_factory=list)
+    size: int = 0
+    changes: list[_Change] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+
+
+class Log:
+    """`lock` guards the segment table, the tail and the counters against the checkpoint."""
+
+    def __init__(
+        self, device: Device, superblock: Superblock, index: Index, free_bytes_min: int
+    ) -> None:
+        self.device = device
+        self.superblock = superblock
+        self.index = index
+        self.lock = threading.Lock()
+        self.segments: list[SegmentState] = []
+        self.free: list[int] = []
+        self.last_sequence = 0
+        self.tail = Position(-1, 0, superblock.segment_bytes, 0, True)
+        self.applied = self.tail
+        """The tail up to which the index is true."""
+        self.shards = 0
+        self.failure: BaseException | None = None
+        self.bytes_since_checkpoint = 0
+        self._free_bytes_min = free_bytes_min
+        self._run = self._new_run()
+        self._overlay: dict[bytes, bytes | None] = {}
+        """Entries as the batch under way will leave them."""
+
+    # One batch.
+
+    def run_batch(self, items: Sequence[Item]) -> list[Outcome]:
+        """Write and, if any item asks for it, sync. After an error of the device, or a bug, nobody
+        knows what is on it: the log then refuses everything until it is opened anew."""
+        if self.failure is not None:
+            return [(item.done, self.failure) for item in items]
+        try:
+            outcomes = self._write(items)
+            if any(not isinstance(item, PutItem) or item.write.sync for item in items):
+                self.device.sync()
+        except BaseException as error:
+            self.failure = error
+            return [(item.done, error) for item in items]
+        return outcomes
+
+    def _write(self, items: Sequence[Item]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        self._run = self._new_run()
+        self._overlay.clear()
+        full = self.is_full()
+        for item in items:
+            try:
+                if full and isinstance(item, PutItem):
+                    raise DeviceFull(f"{self.device.path} is full")
+                self._add(item, outcomes)
+                self._run.items.append(item)
+            except (DeviceFull, InvalidRequest) as error:
+                outcomes.append((item.done, error))
+        try:
+            self._flush(outcomes)
+        except DeviceFull:
+            pass  # every item of the run has its answer
+        return outcomes
+
+    def _add(self, item: Item, outcomes: list[Outcome]) -> None:
+        """Give an item's records their place at the tail; in the next segment if this one ends."""
+        for draft in self._drafts_of(item):
+            size = memoryview(draft.payload).nbytes
+            header_bytes = HEADER_BYTES_MIN + 8 * len(draft.checksums) + len(draft.family)
+            total = record_bytes(header_bytes, size)
+            if total + HEADER_BYTES_MIN > self.superblock.segment_bytes:
+                raise InvalidRequest(f"a record of {total} bytes is larger than a log segment")
+            if self.tail.offset_in_segment + total > self.superblock.segment_bytes:
+                self._flush(outcomes)
+                self._open_segment(may_use_spares=not isinstance(item, PutItem))
+            if self.tail.offset_in_segment == 0:
+                self._append(_Draft(KIND_SEGMENT, self.superblock.device_id + bytes(5), b"", None))
+            self._append(draft)
+
+    def _drafts_of(self, item: Item) -> Iterator[_Draft]:
+        if isinstance(item, PutItem):
+            write = item.write
+            key = write.key.pack()
+            old = self._current(key)
+            if old is not None:  # what is replaced stays dead even if the index is rebuilt
+                yield _tombstone(key, self._target_of(old), old)
+            payload = write.payload[0] if len(write.payload) == 1 else b"".join(write.payload)
+            at = write.coordinates
+            shape = (at.data_shards, at.parity_shards, at.generation, at.stripe_bytes)
+            family = at.family.encode("ascii")
+            yield _Draft(KIND_SHARD, key, payload, None, shape, family, block_checksums(payload))
+        elif isinstance(item, DeleteItem):
+            for key in item.keys:
+                old = self._current(key)
+                if old is not None:
+                    yield _tombstone(key, self._target_of(old), old)
+        elif isinstance(item, MoveItem):
+            yield from self._drafts_of_move(item)
+
+    def _drafts_of_move(self, item: MoveItem) -> Iterator[_Draft]:
+        record = item.record
+        if record.kind == KIND_TOMBSTONE:
+            yield _tombstone(item.key, item.payload, None)
+            return
+        old = self._current(item.key)
+        if old is not None and ENTRY.unpack(old)[0] == item.offset:
+            shape = (
+                record.data_shards,
+                record.parity_shards,
+                record.generation,
+                record.stripe_bytes,
+            )
+            yield _Draft(
+                KIND_SHARD,
+                item.key,
+                item.payload,
+                old,
+                shape,
+                record.family.encode("ascii"),
+                record.block_checksums,
+                record.block_log2,
+            )
+
+    def _current(self, key: bytes) -> bytes | None:
+        if key in self._overlay:
+            return self._overlay[key]
+        return self.index.get(key)
+
+    def _target_of(self, entry: bytes) -> bytes:
+        index = self.segment_of(ENTRY.unpack(entry)[0])
+        return TOMBSTONE_TARGET.pack(index, self.segments[index].sequence)
+
+    def _new_run(self) -> _Run:
+        base = segment_offset(self.tail.segment_index, self.superblock.segment_bytes)
+        return _Run(self.tail, base + self.tail.offset_in_segment)
+
+    def _append(self, draft: _Draft) -> None:
+        run, tail, key = self._run, self.tail, draft.key
+        size = memoryview(draft.payload).nbytes
+        header = pack_header(
+            draft.kind,
+            tail.segment_sequence,
+            tail.record_sequence + 1,
+            key[:16],
+            int.from_bytes(key[16:20], "big"),
+            key[20],
+            *draft.shape,
+            size,
+            draft.checksums,
+            draft.family,
+            draft.block_log2,
+        )
+        total = record_bytes(len(header), size)
+        if draft.kind != KIND_SEGMENT:
+            entry = None
+            if draft.kind == KIND_SHARD:
+                entry = ENTRY.pack(run.offset + run.size, size, len(header), draft.shape[2])
+            run.changes.append(_Change(key, entry, draft.old, total))
+            if entry is not None or draft.old is not None:
+                self._overlay[key] = entry
+        run.buffers.append(header)
+        if size:
+            run.buffers.append(draft.payload)
+        if padding := total - len(header) - size:
+            run.buffers.append(bytes(padding))
+        run.size += total
+        self.tail = Position(
+            tail.segment_index,
+            tail.segment_sequence,
+            tail.offset_in_segment + total,
+            tail.record_sequence + 1,
+            False,
+        )
+
+    def _flush(self, outcomes: list[Outcome]) -> None:
+        """Write the run at its place and make its changes visible, or refuse its items if the
+        device has no room: then nothing of the run has happened, and the tail goes back."""
+        run = self._run
+        if run.buffers:
+            try:
+                self.device.pwritev(run.buffers, run.offset)
+            except DeviceFull as error:
+                self.tail = run.start
+                self._overlay.clear()
+                outcomes.extend((item.done, error) for item in run.items)
+                self._run = self._new_run()
+                raise
+            if run.size >= _WRITEBACK_BYTES_MIN:
+                self.device.start_writeback(run.offset, run.size)
+            with self.lock:
+                self.bytes_since_checkpoint += run.size
+                segment = self.segments[self.tail.segment_index]
+                segment.written_bytes = self.tail.offset_in_segment
+                for change in run.changes:
+                    self.apply(segment, change)
+                self.applied = self.tail
+        outcomes.extend((item.done, None) for item in run.items)
+        self._run = self._new_run()
+
+    def apply(self, segment: SegmentState, change: _Change) -> None:
+        """Make one record count. `segment` is the one that holds it."""
+        if change.old is not None:
+            offset, payload_bytes, header_bytes, _ = ENTRY.unpack(change.old)
+            dead = self.segments[self.segment_of(offset)]
+            dead.live_bytes -= record_bytes(header_bytes, payload_bytes)
+            self.shards -= 1
+        if change.entry is not None:
+            self.index.set(change.key, change.entry)
+            segment.live_bytes += change.total_bytes
+            self.shards += 1
+        else:
+            segment.tombstones += 1
+            if change.old is not None:
+                self.index.set(change.key, None)
+
+    def replay(self, segment_index: int, offset: int, record: Record, key: bytes) -> None:
+        """Apply a record that was found in the log when the device was opened."""
+        segment = self.segments[segment_index]
+        old = self.index.get(key)
+        entry = None
+        if record.kind == KIND_SHARD:
+            entry = ENTRY.pack(offset, record.payload_bytes, record.header_bytes, record.generation)
+        self.apply(segment, _Change(key, entry, old, record.total_bytes))
+
+    # Segments.
+
+    def segment_of(self, offset: int) -> int:
+        return (offset - DATA_OFFSET) // self.superblock.segment_bytes
+
+    def segment_start(self, index: int) -> int:
+        return segment_offset(index, self.superblock.segment_bytes)
+
+    def segments_on_device(self) -> int:
+        """How many the device has, or, where it grows, how many it may have begun."""
+        size = self.superblock.size_bytes or self.device.length_bytes()
+        return max(0, -(-(size - DATA_OFFSET) // self.superblock.segment_bytes))
+
+    def segments_left(self) -> int:
+        """Free segments of a device of fixed size; a large number where it grows."""
+        size = self.superblock.size_bytes
+        if not size:
+            return 1 << 30
+        return (size - DATA_OFFSET) // self.superblock.segment_bytes - (
+            len(self.segments) - len(self.free)
+        )
+
+    def is_full(self) -> bool:
+        """Whether shards are refused: only tombstones and moves may still be written."""
+        if self.segments_left() < _SPARE_SEGMENTS:
+            return True
+        return self.device.grows and self.device.free_bytes() < self._free_bytes_min
+
+    def _open_segment(self, *, may_use_spares: bool) -> None:
+        """Move the tail to the start of a free segment."""
+        if self.segments_left() <= (0 if may_use_spares else _SPARE_SEGMENTS):
+            raise DeviceFull(f"{self.device.path} has no free log segment")
+        with self.lock:
+            self.last_sequence += 1
+            fresh = SegmentState(self.last_sequence)
+            if self.free:
+                index = self.free.pop()
+                self.segments[index] = fresh
+            else:
+                index = len(self.segments)
+                self.segments.append(fresh)
+        self.tail = Position(index, fresh.sequence, 0, self.tail.record_sequence, False)
+        self._run = self._new_run()
+
+    def release(self, index: int) -> None:
+        """Give back a segment whose records are all dead, once a checkpoint says so."""
+        offset = segment_offset(index, self.superblock.segment_bytes)
+        sequence = self.segments[index].sequence
+        header = pack_header(KIND_FREE, sequence, 0, self.superblock.device_id)
+        self.device.pwritev([header], offset)
+        self.device.sync()
+        # The first block stays, to say FREE; the rest goes back to the file system.
+        self.device.discard(
+            offset + SUPERBLOCK_BYTES, self.superblock.segment_bytes - SUPERBLOCK_BYTES
+        )
+        with self.lock:
+            self.segments[index] = SegmentState()
+            self.free.append(index)

@@ -1,0 +1,105 @@
+"""Opening a device: the last checkpoint of the index, then the log behind it.
+
+Only segments that were in use at the checkpoint's position or opened later are read, so the time
+depends on what was written since, not on the device's size. Without a usable checkpoint (the index
+was lost, or belongs to another device) every segment is read.
+
+What a crash tore off was never acknowledged: a record whose payload fails its checksums is left
+out. After a crash the log goes on in a new segment, so that no remains of a torn run can ever be
+behind a record that counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from objectio.osd.format import KIND_SHARD, KIND_TOMBSTONE
+from objectio.osd.index import Checkpoint, Position, SegmentState
+from objectio.osd.log import Log
+from objectio.osd.walk import is_segment_start, read_segment_header, walk
+
+_log: Final = logging.getLogger("objectio.osd")
+
+
+def recover(log: Log) -> None:
+    """Bring an empty `Log` to the state of its device."""
+    checkpoint = log.index.load_checkpoint()
+    if checkpoint is not None and checkpoint.device_id != log.superblock.device_id:
+        checkpoint = None
+    if checkpoint is None:
+        log.index.clear()
+        position = Position(-1, 0, log.superblock.segment_bytes, 0, False)
+    else:
+        _load(log, checkpoint)
+        position = checkpoint.position
+        if position.clean:
+            log.tail = log.applied = position
+            return
+    _replay_tail(log, position)
+
+
+def _load(log: Log, checkpoint: Checkpoint) -> None:
+    log.segments = checkpoint.segments
+    log.free = [i for i, segment in enumerate(log.segments) if segment.sequence == 0]
+    log.last_sequence = max((segment.sequence for segment in log.segments), default=0)
+    log.shards = checkpoint.shards
+
+
+def _replay_tail(log: Log, position: Position) -> None:
+    """Read what was written behind `position`, in the order in which it was written."""
+    record_sequence = position.record_sequence
+    replayed = damaged = 0
+    for index, start in _segments_behind(log, position):
+        segment = log.segments[index]
+        for found in walk(log.device, index, log.superblock.segment_bytes, segment.sequence, start):
+            record = found.record
+            record_sequence = max(record_sequence, record.record_sequence)
+            segment.written_bytes = found.offset + record.total_bytes - log.segment_start(index)
+            if record.kind not in (KIND_SHARD, KIND_TOMBSTONE):
+                continue
+            if not found.intact:
+                damaged += 1
+                continue
+            log.replay(index, found.offset, record, record.key)
+            replayed += 1
+    # No clean end: the next record opens a segment of its own.
+    log.tail = log.applied = Position(
+        -1, log.last_sequence, log.superblock.segment_bytes, record_sequence, False
+    )
+    if replayed or damaged:
+        _log.info(
+            "recovered %s: %d records replayed, %d torn or damaged ones left out",
+            log.device.path,
+            replayed,
+            damaged,
+        )
+
+
+def _segments_behind(log: Log, position: Position) -> list[tuple[int, int]]:
+    """(segment index, offset to start at) in ascending order of sequence numbers."""
+    behind: list[tuple[int, int, int]] = []
+    if position.segment_index >= 0:
+        behind.append(
+            (position.segment_sequence, position.segment_index, position.offset_in_segment)
+        )
+    for index in _candidates(log):
+        header = read_segment_header(log.device, index, log.superblock.segment_bytes)
+        if not is_segment_start(header, log.superblock.device_id) or header is None:
+            continue
+        if header.segment_sequence <= position.segment_sequence:
+            continue
+        while len(log.segments) <= index:
+            log.segments.append(SegmentState())
+        log.segments[index] = SegmentState(header.segment_sequence)
+        behind.append((header.segment_sequence, index, 0))
+    log.last_sequence = max((segment.sequence for segment in log.segments), default=0)
+    log.free = [i for i, segment in enumerate(log.segments) if segment.sequence == 0]
+    return [(index, start) for _, index, start in sorted(behind)]
+
+
+def _candidates(log: Log) -> list[int]:
+    """Segments that the checkpoint does not know to be in use."""
+    known = len(log.segments)
+    most = log.segments_on_device()
+    return [*log.free, *range(known, most)]

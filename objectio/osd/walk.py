@@ -1,0 +1,104 @@
+"""Reading a log segment from front to back, over damage if there is any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from objectio.limits import MIB
+from objectio.osd.device import Device
+from objectio.osd.format import (
+    ALIGNMENT,
+    DATA_OFFSET,
+    HEADER_BYTES_MIN,
+    KIND_SEGMENT,
+    Record,
+    parse_header,
+    verify_payload,
+)
+
+_WINDOW_BYTES: Final = 4 * MIB
+_HEADER_BYTES_MAX: Final = 65_535
+
+
+class Found(NamedTuple):
+    """A record at an offset of the device. `intact` is False if its payload fails its checksums."""
+
+    offset: int
+    record: Record
+    payload: memoryview
+    intact: bool
+
+
+def segment_offset(index: int, segment_bytes: int) -> int:
+    return DATA_OFFSET + index * segment_bytes
+
+
+def read_segment_header(device: Device, index: int, segment_bytes: int) -> Record | None:
+    """The record at the start of a segment, whatever its kind; None if there is none."""
+    raw = device.pread(HEADER_BYTES_MIN, segment_offset(index, segment_bytes))
+    return parse_header(raw)
+
+
+def walk(
+    device: Device, index: int, segment_bytes: int, sequence: int, start: int = 0
+) -> Iterator[Found]:
+    """Every record of one use (`sequence`) of a segment from `start` on, in order.
+
+    Where no record begins, the walk looks for the next one further on: behind a torn or damaged
+    record there may be whole ones. An empty span ends it after one window.
+    """
+    base = segment_offset(index, segment_bytes)
+    at = start
+    window = memoryview(b"")
+    window_at = asked = 0
+    while at + HEADER_BYTES_MIN <= segment_bytes:
+        header = _parse_in(window, at - window_at, sequence)
+        if header is None or at + header.total_bytes > window_at + len(window):
+            need = max(_WINDOW_BYTES, 0 if header is None else header.total_bytes)
+            if window_at != at or asked < need:
+                window_at, asked = at, need
+                window = memoryview(device.pread(min(need, segment_bytes - at), base + at))
+                if len(window) < HEADER_BYTES_MIN:
+                    return
+                continue
+        if header is None:
+            skipped = _next_magic(window, at - window_at + ALIGNMENT)
+            if skipped is None and bytes(window).count(0) == len(window):
+                return  # zeroes: the end of what was written
+            at = window_at + (skipped if skipped is not None else _last_aligned(len(window)))
+            continue
+        if at + header.total_bytes > segment_bytes:
+            at += ALIGNMENT
+            continue
+        begin = at - window_at + header.header_bytes
+        payload = window[begin : begin + header.payload_bytes]
+        whole = len(payload) == header.payload_bytes
+        yield Found(base + at, header, payload, whole and verify_payload(header, payload))
+        at += header.total_bytes
+
+
+def _parse_in(window: memoryview, offset: int, sequence: int) -> Record | None:
+    if not 0 <= offset < len(window):
+        return None
+    record = parse_header(window[: offset + _HEADER_BYTES_MAX], offset)
+    return record if record is not None and record.segment_sequence == sequence else None
+
+
+def _next_magic(window: memoryview, start: int) -> int | None:
+    raw = bytes(window)
+    at = raw.find(b"OIR1", start)
+    while at >= 0:
+        if at % ALIGNMENT == 0:
+            return at
+        at = raw.find(b"OIR1", at + 1)
+    return None
+
+
+def _last_aligned(length: int) -> int:
+    """Go on just before the window's end, where a header may be cut."""
+    return max(ALIGNMENT, (length - HEADER_BYTES_MIN) & -ALIGNMENT)
+
+
+def is_segment_start(record: Record | None, device_id: bytes) -> bool:
+    return record is not None and record.kind == KIND_SEGMENT and record.blob == device_id
