@@ -103,6 +103,7 @@ class _Finder(NamedExtensionManager[Any]):
             GROUP,
             names=[found.name for found in self._entry_points if found.name not in disabled],
             on_load_failure_callback=lambda _, found, error: loading.fail(_info(found), error),
+            on_missing_entrypoints_callback=None,
         )
 
     def list_entry_points(self) -> list[EntryPoint]:

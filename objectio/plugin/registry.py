@@ -88,6 +88,19 @@ class Registry:
         """All, by kind and name."""
         return [self._entries[key] for key in sorted(self._entries)]
 
+    def drivers(self) -> list[tuple[str, AnyDriver]]:
+        """Every usable driver with its kind, but for filters."""
+        usable = [entry for entry in self.entries() if entry.fault is None]
+        return [(entry.kind, entry.driver) for entry in usable if isinstance(entry.driver, Driver)]
+
+    def offered_by(self, info: PluginInfo) -> list[tuple[str, Descriptor]]:
+        """What the plugin of this row offers, usable or not."""
+        return [
+            (entry.kind, entry.driver)
+            for entry in self.entries()
+            if any(provider.origin == info.origin for provider in entry.providers)
+        ]
+
     def unavailable(self, name: str) -> PluginInfo | None:
         """The broken or disabled plugin that would provide a driver of this name, by its own."""
         for info in self._infos:

@@ -17,13 +17,18 @@ release: Final = threading.Event()
 
 
 def install(
-    directory: Path, distribution: str, entry_points: Mapping[str, str], *, version: str = "1.0"
+    directory: Path,
+    distribution: str,
+    entry_points: Mapping[str, str],
+    *,
+    version: str = "1.0",
+    group: str = "objectio.plugins",
 ) -> None:
-    """Write the metadata of a distribution with these entry points of "objectio.plugins"."""
+    """Write the metadata of a distribution with these entry points."""
     info = directory / f"{distribution.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
     )
     lines = [f"{name} = {module}\n" for name, module in entry_points.items()]
-    (info / "entry_points.txt").write_text("[objectio.plugins]\n" + "".join(lines))
+    (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(lines))

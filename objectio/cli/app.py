@@ -1,0 +1,195 @@
+"""The `objectio` program: finds the command, runs it, and turns errors into one sentence.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted, 141 reader went away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib.metadata
+import logging
+import sys
+from importlib.metadata import EntryPoint
+from typing import Any, Final
+
+from cliff import _argparse, help
+from cliff.app import App
+from cliff.command import Command
+from cliff.commandmanager import CommandManager
+from stevedore.extension import ExtensionManager
+
+from objectio import __version__
+from objectio.errors import ConfigError, ObjectIOError, PluginConflict, PluginNotFound
+
+NAMESPACE: Final = "objectio.cli"
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+EXIT_PIPE_CLOSED: Final = 141
+
+log = logging.getLogger("objectio")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    return ObjectIOApp().run(sys.argv[1:] if argv is None else argv)
+
+
+class UsageError(ObjectIOError):
+    """The command line is wrong."""
+
+
+class Commands(CommandManager):
+    """The commands of all entry points, by their exact names, each imported when it is run.
+
+    Cliff's own manager imports every command at each start, forgets the ones whose import fails,
+    and runs `node show` for `n s`.
+    """
+
+    def load_commands(self, namespace: str) -> None:
+        self.group_list.append(namespace)
+        self.conflicts: dict[str, list[EntryPoint]] = {}
+        installed = importlib.metadata.entry_points()
+        for found in installed.select(group=namespace):
+            name = found.name.replace("_", " ")
+            self.conflicts.setdefault(name, []).append(found)
+            self.commands[name] = found
+        # Stevedore asks this before its cache file in the user's home, which we do not want written.
+        groups = {group: list(installed.select(group=group)) for group in installed.groups}
+        ExtensionManager.ENTRY_POINT_CACHE.update(groups)
+        ExtensionManager.ENTRY_POINT_CACHE.update({f"{namespace}.{own}": [] for own in OWN})
+
+    def find_command(self, argv: list[str]) -> tuple[type[Command], str, list[str]]:
+        words = argv[: self._get_last_possible_command_index(argv)]
+        for count in range(len(words), 0, -1):
+            name = " ".join(words[:count])
+            if name in self.commands:
+                return self._load(name), name, argv[count:]
+        raise UsageError(self._unknown(words))
+
+    def _load(self, name: str) -> type[Command]:
+        rivals = self.conflicts.get(name, [])
+        if len(rivals) > 1:
+            origins = " and ".join(sorted(_origin(found) for found in rivals))
+            raise PluginConflict(
+                f"command '{name}' is provided by {origins}: uninstall one of them"
+            )
+        found = self.commands[name]
+        try:
+            command: type[Command] = found.load()
+        except Exception as error:
+            raise ObjectIOError(
+                f"command '{name}' of {_origin(found)} cannot be loaded: "
+                f"{type(error).__name__}: {error}; repair or uninstall that distribution"
+            ) from error
+        return command
+
+    def _unknown(self, words: list[str]) -> str:
+        if not words:
+            return "there is no command; see `objectio --help`"
+        said = " ".join(words)
+        inside = sorted(name for name in self.commands if name.startswith(f"{words[0]} "))
+        close = difflib.get_close_matches(said, list(self.commands), n=3) or inside
+        hint = f"did you mean {' or '.join(close)}?" if close else "see `objectio --help`"
+        return f"'{said}' is not a command; {hint}"
+
+
+OWN: Final = ("help", "complete")
+
+
+class ObjectIOApp(App):
+    """Cliff's application, without its interactive shell."""
+
+    NAME = "objectio"
+
+    def __init__(self) -> None:
+        super().__init__(
+            description="Software-defined storage: serve it, look at it, change it.",
+            version=__version__,
+            command_manager=Commands(NAMESPACE),
+            deferred_help=True,
+        )
+
+    def build_option_parser(
+        self,
+        description: str | None,
+        version: str | None,
+        argparse_kwargs: dict[str, Any] | None = None,
+    ) -> argparse.ArgumentParser:
+        parser = _argparse.ArgumentParser(
+            prog=self.NAME, description=description, add_help=False, allow_abbrev=False
+        )
+        parser.add_argument("--version", action="version", version=f"{self.NAME} {version}")
+        loudness = parser.add_mutually_exclusive_group()
+        loudness.add_argument(
+            "-v", "--verbose", action="count", default=0, help="say more; -vv says everything"
+        )
+        loudness.add_argument("-q", "--quiet", action="store_true", help="say errors only")
+        parser.add_argument("--debug", action="store_true", help="show tracebacks")
+        parser.add_argument(
+            "-h", "--help", action="store_true", help="show help, also of a command"
+        )
+        return parser
+
+    def run(self, argv: list[str]) -> int:
+        self.options, remainder = self.parser.parse_known_args(argv)
+        handler = self._log_to_stderr()
+        try:
+            if not remainder:
+                help.HelpAction([], argparse.SUPPRESS, default=self)(
+                    self.parser, self.options, None, None
+                )
+            return self.run_subcommand(remainder)
+        except help.HelpExit:
+            return 0
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED
+        except BrokenPipeError:
+            # What is left in the buffer cannot be written either: keep the interpreter from trying.
+            sys.stdout = None
+            return EXIT_PIPE_CLOSED
+        except Exception as error:
+            return self._report(error)
+        finally:
+            logging.getLogger().removeHandler(handler)
+
+    def run_subcommand(self, argv: list[str]) -> int:
+        factory, name, arguments = self.command_manager.find_command(argv)
+        command = factory(self, self.options, cmd_name=name)
+        parser = command.get_parser(f"{self.NAME} {name}")
+        if self.options.help:
+            self.stdout.write(parser.format_help())
+            return 0
+        result = command.run(parser.parse_args(arguments))
+        self.stdout.flush()
+        return result
+
+    def _report(self, error: Exception) -> int:
+        if self.options.debug:
+            log.error("traceback", exc_info=error)
+        sentence = str(error) or type(error).__name__
+        if not isinstance(error, ObjectIOError | OSError | ValueError):
+            sentence = f"internal error: {type(error).__name__}: {error}"
+            if not self.options.debug:
+                sentence += "; --debug shows where"
+        self.stderr.write(f"{self.NAME}: {' '.join(sentence.split())}\n")
+        wrong = isinstance(error, UsageError | ConfigError | PluginNotFound)
+        return EXIT_USAGE if wrong else EXIT_FAILED
+
+    def _log_to_stderr(self) -> logging.Handler:
+        level = logging.ERROR if self.options.quiet else logging.WARNING
+        if self.options.verbose:
+            level = logging.INFO if self.options.verbose == 1 else logging.DEBUG
+        handler = logging.StreamHandler(self.stderr)
+        handler.setLevel(level)
+        handler.setFormatter(logging.Formatter(f"{self.NAME}: %(levelname)s: %(message)s"))
+        root = logging.getLogger()
+        root.addHandler(handler)
+        root.setLevel(min(level, root.level))
+        return handler
+
+
+def _origin(found: Any) -> str:
+    dist = getattr(found, "dist", None)
+    return f"{dist.name} {dist.version}" if dist else str(found.value)

@@ -1,0 +1,190 @@
+"""The frame of the command line: finding commands, exit codes, one-sentence errors."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+
+import cliff.command
+import pytest
+
+import objectio
+from objectio.cli.app import main
+from objectio.cli.command import Command
+from objectio.errors import ConfigError, NotFound
+from objectio.testing.brokenplugins import install
+
+HERE = "objectio_test_commands"
+
+
+class Fine(Command):
+    """Do what it should.
+
+    And say so.
+    """
+
+    def get_parser(self, prog_name):
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--count", type=int, default=1)
+        return parser
+
+    def take_action(self, parsed_args):
+        self.app.stdout.write("fine " * parsed_args.count)
+
+
+class Fails(Command):
+    def take_action(self, parsed_args):
+        raise NotFound("bucket 'x' does not exist")
+
+
+class Misconfigured(Command):
+    def take_action(self, parsed_args):
+        raise ConfigError("gateway.lisen: unknown key")
+
+
+class Crashes(Command):
+    def take_action(self, parsed_args):
+        return {}["key"]
+
+
+class Interrupted(Command):
+    def take_action(self, parsed_args):
+        raise KeyboardInterrupt
+
+
+class Pipe(Command):
+    def take_action(self, parsed_args):
+        raise BrokenPipeError
+
+
+class Code(Command):
+    def take_action(self, parsed_args):
+        return 7
+
+
+@pytest.fixture(autouse=True)
+def commands(tmp_path, monkeypatch):
+    """A distribution that brings the commands above, and some that cannot be loaded."""
+    kinds = (Fine, Fails, Misconfigured, Crashes, Interrupted, Pipe, Code)
+    entries = {f"demo_{kind.__name__.lower()}": f"{HERE}:{kind.__name__}" for kind in kinds}
+    entries["demo_unimportable"] = "objectio.testing.brokenplugins.import_error:Nothing"
+    entries["demo_twice"] = f"{HERE}:Fine"
+    install(tmp_path, "demo-commands", entries, group="objectio.cli")
+    install(tmp_path, "demo-rival", {"demo_twice": f"{HERE}:Fails"}, group="objectio.cli")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, HERE, sys.modules[__name__])
+
+
+def test_a_command_runs_and_may_give_an_exit_code(capsys):
+    assert main(["demo", "fine", "--count", "2"]) == 0
+    assert capsys.readouterr().out == "fine fine "
+    assert main(["demo", "code"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("fails", 1, "objectio: bucket 'x' does not exist\n"),
+        ("misconfigured", 2, "objectio: gateway.lisen: unknown key\n"),
+        ("crashes", 1, "objectio: internal error: KeyError: 'key'; --debug shows where\n"),
+        ("interrupted", 130, ""),
+    ],
+)
+def test_an_error_is_one_sentence_and_an_exit_code(capsys, command, code, says):
+    assert main(["demo", command]) == code
+    assert capsys.readouterr().err == says
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert main(["demo", "crashes", "--debug"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert 'return {}["key"]' in err
+
+
+def test_a_reader_that_goes_away_is_no_error(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # restored afterwards: main gives it up
+    assert main(["demo", "pipe"]) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_a_command_that_cannot_be_imported_is_reported(capsys):
+    assert main(["demo", "unimportable"]) == 1
+    err = capsys.readouterr().err
+    assert "demo-commands 1.0" in err
+    assert "libbroken.so.1" in err
+    assert main(["--help"]) == 0
+    assert "demo_unimportable" in capsys.readouterr().out
+
+
+def test_a_command_of_two_distributions_is_an_error_that_names_both(capsys):
+    assert main(["demo", "twice"]) == 1
+    err = capsys.readouterr().err
+    assert "demo-commands 1.0 and demo-rival 1.0" in err
+
+
+@pytest.mark.parametrize("argv", [["demo", "fin"], ["d", "f"], ["demo"], ["nothing"]])
+def test_commands_match_exactly(capsys, argv):
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "is not a command" in err
+
+
+def test_a_misspelt_command_gets_a_suggestion(capsys):
+    assert main(["demo", "fien"]) == 2
+    assert "did you mean demo fine" in capsys.readouterr().err
+
+
+def test_options_are_not_guessed_either(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "fine", "--cou", "2"])
+    assert ended.value.code == 2
+    assert "--cou" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"objectio {objectio.__version__}\n"
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["help"]])
+def test_help_lists_every_command(capsys, argv):
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    for command in ("plugin list", "config check", "demo fine"):
+        assert f"  {command}" in out
+    assert "Do what it should" in out
+
+
+@pytest.mark.parametrize(
+    "argv", [["demo", "fine", "--help"], ["help", "demo", "fine"], ["-h", "demo", "fine"]]
+)
+def test_help_of_one_command_says_who_provides_it(capsys, argv):
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert "usage: objectio demo fine" in out
+    assert "--count" in out
+    assert "demo-commands" in out
+
+
+def test_every_command_of_the_kernel_loads():
+    found = importlib.metadata.distribution("objectio").entry_points.select(group="objectio.cli")
+    assert found
+    for command in found:
+        assert issubclass(command.load(), cliff.command.Command)
+
+
+def test_a_process_starts_quickly_and_writes_no_cache(tmp_path):
+    program = "import sys; from objectio.cli.app import main; code = main(['config', 'show']); "
+    program += "print([m for m in ('cmd2', 'uvicorn', 'lmdb', 'asyncio') if m in sys.modules])"
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert not (tmp_path / "cache").exists()
