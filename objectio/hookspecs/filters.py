@@ -14,7 +14,9 @@ def objectio_register_filters() -> Iterable[FilterDriver]:  # type: ignore[empty
 
     Called: once, at start, in every process of ObjectIO (servers and the command line).
     Arguments: none.
-    Returns: descriptors whose `open` gives what `objectio.abc.filter` calls a filter of its `wraps` kind. The `filters` list of a section names them, outermost first.
+    Returns: descriptors whose `open` gives what `objectio.abc.filter`
+        calls a filter of its `wraps` kind.
+        The `filters` list of a section names them, outermost first.
     Ordering: none; every plugin's answers are collected, and two drivers of one name are an error.
     Failure: an exception, or no answer within `PLUGIN_HOOK_TIMEOUT_SECONDS`, disables the plugin:
         an error that stops the node if the configuration names one of its drivers, else a warning

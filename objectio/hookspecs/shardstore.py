@@ -14,7 +14,8 @@ def objectio_register_shardstores() -> Iterable[AnyDriver]:  # type: ignore[empt
 
     Called: once, at start, in every process of ObjectIO (servers and the command line).
     Arguments: none.
-    Returns: descriptors whose `open` gives what `objectio.abc.shardstore` calls `ShardStoreFactory`. `[osd] driver` names one.
+    Returns: descriptors whose `open` gives what `objectio.abc.shardstore` calls `ShardStoreFactory`.
+        `[osd] driver` names one.
     Ordering: none; every plugin's answers are collected, and two drivers of one name are an error.
     Failure: an exception, or no answer within `PLUGIN_HOOK_TIMEOUT_SECONDS`, disables the plugin:
         an error that stops the node if the configuration names one of its drivers, else a warning
