@@ -112,7 +112,7 @@ class Index:
         if entry is _MISSING:
             entry = frozen.get(key, _MISSING)
         if entry is not _MISSING:
-            return entry
+            return entry  # type: ignore[no-any-return]
         if threading.get_ident() == self._owner:
             if self._standing_epoch != self._epoch:
                 self.refresh()

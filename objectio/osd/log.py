@@ -133,6 +133,8 @@ class Log:
         self.shards = 0
         self.failure: BaseException | None = None
         self.bytes_since_checkpoint = 0
+        self.refusing = False
+        """A shard was refused for want of a segment, and none has become free since."""
         self._free_bytes_min = free_bytes_min
         self._run = self._new_run()
         self._overlay: dict[bytes, bytes | None] = {}
@@ -357,13 +359,14 @@ class Log:
 
     def is_full(self) -> bool:
         """Whether shards are refused: only tombstones and moves may still be written."""
-        if self.segments_left() < _SPARE_SEGMENTS:
+        if self.refusing or self.segments_left() < _SPARE_SEGMENTS:
             return True
         return self.device.grows and self.device.free_bytes() < self._free_bytes_min
 
     def _open_segment(self, *, may_use_spares: bool) -> None:
         """Move the tail to the start of a free segment."""
         if self.segments_left() <= (0 if may_use_spares else _SPARE_SEGMENTS):
+            self.refusing = True
             raise DeviceFull(f"{self.device.path} has no free log segment")
         with self.lock:
             self.last_sequence += 1
@@ -391,3 +394,4 @@ class Log:
         with self.lock:
             self.segments[index] = SegmentState()
             self.free.append(index)
+            self.refusing = self.refusing and self.segments_left() <= _SPARE_SEGMENTS

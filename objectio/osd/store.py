@@ -45,6 +45,7 @@ _log: Final = logging.getLogger("objectio.osd")
 _READ_NOW_BYTES_MAX: Final = 256 * KIB
 _BLOCK_BYTES: Final = 64 * KIB
 _UPKEEP_SECONDS: Final = 0.5
+_LIVE_SHARE_MAX_WHEN_FULL: Final = 0.9
 _ENTRY_UNPACK: Final = ENTRY.unpack
 
 
@@ -55,7 +56,8 @@ class LogStoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         int,
         msgspec.Meta(
             ge=LOG_SEGMENT_BYTES_MIN,
-            description="Size of a log segment of devices prepared from now on.",
+            description="Size of a log segment of devices prepared from now on; a small device "
+            "gets smaller ones.",
         ),
     ] = LOG_SEGMENT_BYTES_DEFAULT
     free_bytes_min: Annotated[
@@ -309,10 +311,11 @@ class LogStoreFactory:
         devices.create(where, size_bytes)
         device = Device(where)
         try:
+            capacity = device.size_bytes or size_bytes or 0
             superblock = Superblock(
                 FORMAT_VERSION,
-                self._config.segment_bytes,
-                device.size_bytes or size_bytes or 0,
+                _segment_bytes(self._config.segment_bytes, capacity),
+                capacity,
                 uuid.UUID(cluster_id).bytes,
                 uuid.uuid4().bytes,
                 int(time.time() * 1000),
@@ -369,6 +372,14 @@ class LogStoreFactory:
             device.close()
             raise
         return log
+
+
+def _segment_bytes(wanted: int, capacity: int) -> int:
+    """A small device gets smaller segments, so that it has at least sixteen if it can."""
+    segment = wanted
+    while capacity and segment > LOG_SEGMENT_BYTES_MIN and capacity // segment < 16:
+        segment //= 2
+    return max(segment, LOG_SEGMENT_BYTES_MIN)
 
 
 def _find_superblock(raw: bytes) -> Superblock | None:
