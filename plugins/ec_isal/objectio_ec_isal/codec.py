@@ -11,13 +11,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from typing_extensions import Buffer
 
 from objectio.abc.erasure import CodecProfile
 from objectio.erasure import matrix
-from objectio_ec_isal.library import Library, address, load
+from objectio_ec_isal.library import BRIEF_BYTES_MAX, Library, address, load
 
 PATTERNS_CACHED_MAX: Final = 1024
 """Of one codec. 8+4 has 793 patterns of up to four losses; a table of it has at most 1 KiB."""
@@ -39,7 +39,7 @@ class IsalCodec:
         self._m = profile.parity_shards
         parity_rows = self._generator[self._k :]
         self._tables = library.tables(parity_rows) if parity_rows else b""
-        self._encode = library.encode
+        self._brief_length_max = BRIEF_BYTES_MAX // self._k
         self._pack_data = struct.Struct(f"{self._k}P").pack
         self._pack_parity = struct.Struct(f"{self._m}P").pack
         self._decoding = lru_cache(maxsize=PATTERNS_CACHED_MAX)(self._build_decoding)
@@ -51,8 +51,9 @@ class IsalCodec:
     def encode(self, data: Sequence[Buffer], parity: Sequence[Buffer]) -> None:
         if not self._m:
             return
-        self._encode(
-            memoryview(data[0]).nbytes,
+        length = memoryview(data[0]).nbytes
+        self._call(length)(
+            length,
             self._k,
             self._m,
             self._tables,
@@ -68,14 +69,19 @@ class IsalCodec:
             return
         sources, tables = self._decoding(tuple(shards), tuple(want))
         targets = [address(target) for target in want.values()]
-        self._encode(
-            memoryview(shards[sources[0]]).nbytes,
+        length = memoryview(shards[sources[0]]).nbytes
+        self._call(length)(
+            length,
             self._k,
             len(targets),
             tables,
             self._pack_data(*[address(shards[index]) for index in sources]),
             struct.pack(f"{len(targets)}P", *targets),
         )
+
+    def _call(self, length: int) -> Any:
+        brief = length <= self._brief_length_max
+        return self._library.encode_briefly if brief else self._library.encode
 
     def _build_decoding(self, given: tuple[int, ...], want: tuple[int, ...]) -> _Decoding:
         sources = matrix.choose_sources(self._profile, dict.fromkeys(given))

@@ -113,6 +113,21 @@ class TestDecode:
             True,
         ]
 
+    def test_missing_shards_are_rebuilt_in_the_scratch_buffer(self, code):
+        shards = encoded(code, b"some stripe")
+        have = {i: shards[i] for i in (0, 2, 4, 5)}
+        scratch = bytearray(b"\xff" * 8)
+        data = code.decode_stripe(have, 11, memoryview(scratch))
+        assert b"".join(map(bytes, data)) == b"some stripe\0"
+        assert scratch == shards[1] + shards[3] + b"\xff\xff"
+        with pytest.raises(ValueError, match="scratch must hold 6 bytes"):
+            code.decode_stripe(have, 11, memoryview(bytearray(5)))
+
+    def test_more_data_lost_than_there_is_parity(self, code):
+        shards = encoded(code, b"some stripe")
+        with pytest.raises(InsufficientShards):
+            code.decode_stripe({0: shards[0]}, 11, memoryview(bytearray(6)))
+
     def test_reconstruct_gives_lost_parity_and_copies_what_is_there(self, code):
         shards = encoded(code, b"some stripe")
         have = {i: shards[i] for i in (0, 2, 3, 4)}

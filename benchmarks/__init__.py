@@ -1,0 +1,1 @@
+"""What `make bench` runs: one module for each subject, each runnable by itself."""

@@ -1,0 +1,17 @@
+"""The benchmark of codecs runs and shows every figure it promises."""
+
+from __future__ import annotations
+
+import pytest
+
+codecs = pytest.importorskip("benchmarks.codecs")
+
+
+def test_the_report_has_a_row_for_each_measurement(monkeypatch):
+    monkeypatch.setattr(codecs, "STRIPES_BYTES", (4096,))
+    monkeypatch.setattr(codecs, "SIZES", ((4, 2),))
+    results = codecs.run(seconds=0.02)
+    assert "reference" in {row["codec"] for row in results["stripes"]}
+    assert all(row[key] > 0 for row in results["stripes"] for key in row if key.endswith("_us"))
+    lines = codecs.report(results).splitlines()
+    assert len(lines) == len(results["stripes"]) + 2
