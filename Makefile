@@ -19,7 +19,7 @@ lint: .venv/.done
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
 
 types: .venv/.done
-	.venv/bin/python tests/repo/types.py
+	.venv/bin/python tests/repo/typecheck.py
 
 contracts: .venv/.done
 	.venv/bin/lint-imports
