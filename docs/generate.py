@@ -102,7 +102,7 @@ def config_page() -> str:
         "`--set section.key=value` overrides both; lists are separated by commas. These variables",
         "mean something else: " + ", ".join(f"`{name}`" for name in sorted(RESERVED)) + ".",
         "",
-        "A table inside of a section, such as `[kv.lmdb]`, belongs to the driver of that name.",
+        "A table inside of a section, such as `[osd.log]`, belongs to the driver of that name.",
         "Those of the kernel's own drivers are below; `objectio plugin show` prints a plugin's.",
     ]
     for section, struct in SECTIONS.items():

@@ -19,7 +19,7 @@ DriverTables = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 class Config(Sections, frozen=True, kw_only=True):
     """All sections, typed, and the tables of drivers as they stand in the file:
-    `driver_tables["kv"]["lmdb"]`. `source` is the file, or None where there is none."""
+    `driver_tables["osd"]["log"]`. `source` is the file, or None where there is none."""
 
     driver_tables: DriverTables = {}
     source: Path | None = None

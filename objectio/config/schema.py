@@ -2,7 +2,7 @@
 
 Types, bounds, defaults and descriptions stand here once; the loader, the JSON schema, the sample
 and `docs/reference/config.md` are made from them. Sizes are whole numbers of bytes. A table inside
-of a section, `[kv.lmdb]`, belongs to the driver of that name and is described by the driver.
+of a section, `[osd.log]`, belongs to the driver of that name and is described by the driver.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 
 class Kind(NamedTuple):
-    """`prefix` opens the entry point names of plugins that offer this kind: `ec_isal`, `kv_lmdb`."""
+    """`prefix` opens the entry point names of plugins that offer this kind, as in `kv_<driver>`."""
 
     name: str
     hook: str

@@ -140,7 +140,7 @@ class Registry:
         if close := difflib.get_close_matches(name, names, n=1):
             hint = f"; did you mean {close[0]!r}?"
         elif name in _extras():
-            hint = f"; to install it: pip install 'objectio[{name}]'"
+            hint = f"; it comes with the extra {name!r} of objectio"
         return PluginNotFound(
             f"unknown {_title(kind)} {name!r} ({known}){hint}", kind=kind, name=name
         )
