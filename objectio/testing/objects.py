@@ -86,9 +86,15 @@ class _Bucket:
 class MemoryReader:
     """One object opened. It holds the bytes, so a later overwrite does not reach it."""
 
-    def __init__(self, stored: _Object, now_bytes_max: int, piece_size_bytes: int) -> None:
+    def __init__(
+        self,
+        stored: _Object,
+        now_bytes_max: int,
+        piece_size_bytes: int,
+        on_close: Callable[[MemoryReader], None],
+    ) -> None:
         self.info = stored.info
-        self.closed = False
+        self._on_close = on_close
         self._data = stored.data
         self._now_bytes_max = now_bytes_max
         self._piece_size_bytes = piece_size_bytes
@@ -104,7 +110,7 @@ class MemoryReader:
             yield self._data[at : min(stop, at + self._piece_size_bytes)]
 
     def close(self) -> None:
-        self.closed = True
+        self._on_close(self)
 
 
 class MemoryObjects:
@@ -125,6 +131,21 @@ class MemoryObjects:
         self._piece_size_bytes = piece_size_bytes
         self._now_ms = now_ms
         self._upload_count = 0
+        self.open_readers: set[MemoryReader] = set()
+
+    def snapshot(self) -> Mapping[str, object]:
+        """All that is stored, to see that nothing changed."""
+        return {
+            name: (
+                bucket.info,
+                {key: (stored.info, stored.data) for key, stored in bucket.objects.items()},
+                {
+                    key: (upload.info, {n: (p.info, p.data) for n, p in upload.parts.items()})
+                    for key, upload in bucket.uploads.items()
+                },
+            )
+            for name, bucket in self._buckets.items()
+        }
 
     # Buckets.
 
@@ -196,7 +217,11 @@ class MemoryObjects:
         self, bucket: str, key: bytes, *, version_id: str | None = None
     ) -> ObjectReader:
         stored = self._object(bucket, key, version_id)
-        return MemoryReader(stored, self._read_now_bytes_max, self._piece_size_bytes)
+        reader = MemoryReader(
+            stored, self._read_now_bytes_max, self._piece_size_bytes, self.open_readers.discard
+        )
+        self.open_readers.add(reader)
+        return reader
 
     async def head_object(
         self, bucket: str, key: bytes, *, version_id: str | None = None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, NoReturn
 
 from objectio import errors
-from objectio_api_s3.xml import PROLOG, escape
+from objectio_api_s3.xml import PROLOG, escape_strictly
 
 
 class Refusal(errors.InvalidRequest):
@@ -237,5 +237,5 @@ def document(
     """The error document, as in the S3 API reference, "Error responses"."""
     fields = [("Code", answer.code), ("Message", answer.message), *more]
     fields += [("Resource", resource), ("RequestId", request_id), ("HostId", host_id)]
-    inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in fields)
+    inner = "".join(f"<{name}>{escape_strictly(value)}</{name}>" for name, value in fields)
     return f"{PROLOG}<Error>{inner}</Error>".encode()

@@ -75,7 +75,7 @@ class S3FrontEnd:
             return Response(answer.status, headers)
         body = errors.document(
             answer,
-            scope["path"],
+            (scope.get("raw_path") or b"").decode("latin-1"),
             request_id,
             self._host_id,
             _more(error, answer.code, op),

@@ -18,6 +18,7 @@ NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 # same, and clients that list such keys ask for encoding-type=url. References to the three that XML
 # allows keep them from being normalised (§2.11, §3.3.3).
 _SPECIAL: Final = re.compile('[&<>"\x00-\x1f\x7f\ufffe\uffff]')
+_ILLEGAL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _NAMED: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 # What is sent as it is under encoding-type=url, as S3 does: unreserved characters, "*" and "/".
@@ -38,6 +39,12 @@ def escape(text: str) -> str:
     if _SPECIAL.search(text) is None:
         return text
     return _SPECIAL.sub(_reference, text)
+
+
+def escape_strictly(text: str) -> str:
+    """The same without what XML 1.0 cannot hold, for documents that any client must be able to
+    read."""
+    return escape(_ILLEGAL.sub("\ufffd", text))
 
 
 def encode_plain(key: bytes) -> str:

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import pytest
+
+from objectio.abc.api import Identity
+
+OTHER = Identity("other", "arn:aws:iam::000000000000:user/other", "OTHERKEY", is_root=True)
+
+
+async def test_life(s3):
+    answer = await s3.put("/first", b"")
+    assert answer.headers["location"] == "/first"
+    assert (await s3("HEAD", "/first")).headers["x-amz-bucket-region"] == "us-east-1"
+    assert (await s3("DELETE", "/first")).status == 204
+    answer = await s3("HEAD", "/first")
+    assert (answer.status, answer.body) == (404, b"")
+    assert await s3.refused("GET", "/first") == (404, "NoSuchBucket")
+    assert await s3.refused("DELETE", "/first") == (404, "NoSuchBucket")
+
+
+async def test_it_exists_already(s3, bucket):
+    assert await s3.refused("PUT", "/bucket") == (409, "BucketAlreadyOwnedByYou")
+    refused = await s3.refused("PUT", "/bucket", identity=OTHER)
+    assert refused == (409, "BucketAlreadyExists")
+
+
+async def test_a_full_bucket_stays(s3, bucket):
+    await s3.put("/bucket/key")
+    assert await s3.refused("DELETE", "/bucket") == (409, "BucketNotEmpty")
+    await s3("DELETE", "/bucket/key")
+    await s3("POST", "/bucket/key?uploads")
+    assert await s3.refused("DELETE", "/bucket") == (409, "BucketNotEmpty")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ab", "a" * 64, "Upper", "under_score", "-a-", "a-", ".ab", "a..b", "ab."),
+        *("192.168.5.4", "1.2.3.4", "xn--abc", "sthree-x", "abc-s3alias", "abc--ol-s3"),
+    ],
+)
+async def test_names_that_s3_refuses(s3, name):
+    assert await s3.refused("PUT", f"/{name}") == (400, "InvalidBucketName")
+    assert not s3.objects.snapshot()
+
+
+@pytest.mark.parametrize("name", ["abc", "a" * 63, "1.2.3", "a.b-c", "0-0", "1.2.3.4.5"])
+async def test_names_that_s3_takes(s3, name):
+    await s3.put(f"/{name}", b"")
+
+
+def configuration(region):
+    return (
+        '<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<LocationConstraint>{region}</LocationConstraint></CreateBucketConfiguration>"
+    ).encode()
+
+
+async def test_location(objects, make_s3):
+    here = make_s3(objects, region="eu-north-1")
+    await here.put("/here", configuration("eu-north-1"))
+    refused = await here.refused("PUT", "/there", body=configuration("us-west-2"))
+    assert refused == (400, "InvalidLocationConstraint")
+    document = await here.document("/here?location")
+    assert (document.name, document.root.text) == ("LocationConstraint", "eu-north-1")
+    # us-east-1 is answered as nothing.
+    default = make_s3(objects)
+    await default.put("/default", b"")
+    document = await default.document("/default?location")
+    assert (document.name, document.root.text) == ("LocationConstraint", None)
+    assert await default.refused("GET", "/missing?location") == (404, "NoSuchBucket")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<x",
+        b"<Other/>",
+        b"<CreateBucketConfiguration><Bucket><Type>Directory</Type></Bucket>"
+        b"</CreateBucketConfiguration>",
+    ],
+)
+async def test_configurations_that_are_refused(s3, body):
+    status, _ = await s3.refused("PUT", "/fresh", body=body)
+    assert status == 400
+    assert not s3.objects.snapshot()
+
+
+async def test_versioning_was_never_set(s3, bucket):
+    document = await s3.document("/bucket?versioning")
+    assert (document.name, len(document.root)) == ("VersioningConfiguration", 0)
+    assert await s3.refused("GET", "/missing?versioning") == (404, "NoSuchBucket")
+    body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+    assert await s3.refused("PUT", "/bucket?versioning", body=body) == (501, "NotImplemented")
+
+
+async def test_expected_owner(s3, bucket):
+    await s3.put("/bucket/key")
+    for method, path in (
+        ("GET", "/bucket"),
+        ("HEAD", "/bucket"),
+        ("GET", "/bucket/key"),
+        ("PUT", "/bucket/key"),
+        ("DELETE", "/bucket/key"),
+        ("DELETE", "/bucket"),
+        ("POST", "/bucket/key?uploads"),
+        ("GET", "/bucket?versions"),
+    ):
+        answer = await s3(method, path, headers={"x-amz-expected-bucket-owner": "someone"})
+        assert answer.status == 403, (method, path)
+    answer = await s3("GET", "/bucket/key", headers={"x-amz-expected-bucket-owner": "root"})
+    assert answer.status == 200
+
+
+async def test_list(s3):
+    empty = await s3.document("/")
+    assert (empty.name, empty.count("Buckets/Bucket")) == ("ListAllMyBucketsResult", 0)
+    for name in ("bbb", "aaa", "abc", "ccc"):
+        await s3.put(f"/{name}", b"")
+    document = await s3.document("/")
+    assert document.all("Buckets/Bucket/Name") == ["aaa", "abc", "bbb", "ccc"]
+    assert document.all("Buckets/Bucket/BucketRegion") == ["us-east-1"] * 4
+    assert document.one("Owner/ID") == "root"
+    assert document.one("ContinuationToken") is None
+    assert document.one("Buckets/Bucket/CreationDate").endswith("Z")
+    document = await s3.document("/?prefix=a")
+    assert document.all("Buckets/Bucket/Name") == ["aaa", "abc"]
+    assert document.one("Prefix") == "a"
+    document = await s3.document("/?bucket-region=eu-west-1")
+    assert document.all("Buckets/Bucket/Name") == []
+
+
+async def test_list_by_pages(s3):
+    names = [f"bucket-{number:02d}" for number in range(7)]
+    for name in names:
+        await s3.put(f"/{name}", b"")
+    found, query = [], ""
+    for _ in range(10):
+        document = await s3.document(f"/?max-buckets=3{query}")
+        found += document.all("Buckets/Bucket/Name")
+        token = document.one("ContinuationToken")
+        if token is None:
+            break
+        query = f"&continuation-token={token}"
+    assert found == names
+
+
+@pytest.mark.parametrize(
+    "query", ["max-buckets=0", "max-buckets=x", "continuation-token=bbb", "prefix=%ff"]
+)
+async def test_list_with_nonsense(s3, query):
+    assert await s3.refused("GET", f"/?{query}") == (400, "InvalidArgument")
