@@ -22,6 +22,8 @@ UNREAD_DISCARDED_BYTES_MAX: Final = 1 * MIB
 # How long and how far a doomed connection is read, so that the client gets to see the answer.
 LINGER_BYTES_MAX: Final = 16 * MIB
 LINGER_SECONDS_MAX: Final = 2.0
+# A client that asked "100-continue" and was told no has most likely nothing on the way.
+LINGER_EXPECTING_SECONDS_MAX: Final = 0.2
 
 CONNECTION_KEY: Final = "objectio.connection"  # in the scope: our server's protocol object
 
@@ -37,7 +39,7 @@ class Exchange:
     bytes_out = 0
     ended = False
     body: Body | None = None
-    _lingers = False
+    _linger_seconds = 0.0
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
@@ -53,7 +55,7 @@ class Exchange:
                     raise ClientDisconnected
             else:
                 self.ended = True
-                if self._lingers:
+                if self._linger_seconds:
                     return self._end_lingering(message)
         elif message["type"] == "http.response.start":
             self.status = message["status"]
@@ -80,14 +82,15 @@ class Exchange:
         unsure = any(name == b"expect" for name, _ in self._scope["headers"])
         if unread is not None and unread <= UNREAD_DISCARDED_BYTES_MAX and not unsure:
             return message
-        self._lingers = True
+        asked_first = unsure and not body.bytes_in
+        self._linger_seconds = LINGER_EXPECTING_SECONDS_MAX if asked_first else LINGER_SECONDS_MAX
         return {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
 
     async def _end_lingering(self, message: Any) -> None:
         await self._send({**message, "more_body": True})
         dropped = 0
         try:
-            async with asyncio.timeout(LINGER_SECONDS_MAX):
+            async with asyncio.timeout(self._linger_seconds):
                 while dropped < LINGER_BYTES_MAX:
                     received = await self._receive()
                     dropped += len(received.get("body", b""))
