@@ -130,6 +130,7 @@ class KVConformance:
     def test_values_are_kept_replaced_and_deleted(self, kv: KVDriver) -> None:
         assert kv.commit([put((b"k", b"one"), (b"empty", b""))]) == [None]
         assert kv.get_many([b"k", b"none", b"empty", b"k"]) == [b"one", None, b"", b"one"]
+        assert kv.get(b"empty") == b""
         assert kv.commit([put((b"k", b"two"), (b"empty", None), (b"none", None))]) == [None]
         assert kv.get(b"k") == b"two"
         assert kv.get(b"empty") is None
@@ -154,6 +155,9 @@ class KVConformance:
         assert kv.scan(b"05", b"08\x00", limit=10) == rows[5:9]
         assert kv.scan(b"05\x00", KEY_END, limit=2) == rows[6:8]
         assert kv.scan(b"", b"05", reverse=True, limit=2) == rows[4:2:-1]
+        for stop in (b"05\x00", b"06"):
+            assert kv.scan(b"05", stop, limit=10) == rows[5:6]
+            assert kv.scan(b"05", stop, reverse=True, limit=10) == rows[5:6]
         assert kv.scan(b"05", b"05", limit=10) == []
         assert kv.scan(b"08", b"05", limit=10) == []
         assert kv.scan(b"08", b"05", reverse=True, limit=10) == []

@@ -19,7 +19,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -98,8 +98,13 @@ class LevelDbKV:
             return []
 
         def read(db: Any) -> list[tuple[bytes, bytes]]:
-            with closing(db.iterator(start=start, stop=stop, reverse=reverse)) as rows:
-                return list(islice(rows, limit))
+            if not reverse:
+                with closing(db.iterator(start=start, stop=stop)) as rows:
+                    return list(islice(rows, limit))
+            # plyvel 1.5.1 with both bounds, backwards, gives nothing if the only row of the range
+            # is the one at `start`. So it gets one bound, and the other is kept here.
+            with closing(db.iterator(stop=stop, reverse=True)) as rows:
+                return list(islice(takewhile(lambda row: row[0] >= start, rows), limit))
 
         return self._read(read)
 
