@@ -154,6 +154,9 @@ class GatewayApp:
             await self._fail(error, mounted, exchange, scope, receive, request_id)
         finally:
             self.in_flight -= 1
+            # The server's objects refer to the scope and the request to them: without this, every
+            # request would be garbage that only the cycle collector finds.
+            scope.pop("objectio", None)
             if exchange.body is not None:
                 exchange.body.close()
             seconds = perf_counter() - started

@@ -62,10 +62,10 @@ class GatewayProtocol(HttpToolsProtocol):
         cast("dict[str, Any]", self.scope)[CONNECTION_KEY] = self
 
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()  # raises for a target that it cannot parse
         self._in_head = False
         if self._head_timer is not None:
             self._stop_head_timer()
-        super().on_headers_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -52,6 +52,9 @@ class HttpServer:
             lifespan="off",
             interface="asgi3",
             log_config=None,
+            # Its own lines are of no use to an operator below this, and at its trace level they
+            # would show presigned URLs.
+            log_level="warning",
             access_log=False,
             proxy_headers=False,
             server_header=False,

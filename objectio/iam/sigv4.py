@@ -164,7 +164,8 @@ class SigV4Verifier:
     ) -> Signed | None:
         """`raw_path` and `query` as they came over the wire; `headers` from `collect_headers`."""
         authorization = headers.get(b"authorization")
-        names = _credential_names(query) if query else _NO_NAMES
+        pairs = canonical.split_query(query) if query else []
+        names = _credential_names(query, pairs) if query else _NO_NAMES
         if names & _QUERY_CREDENTIALS or b"awsaccesskeyid" in names:
             if authorization is not None:
                 raise CredentialsMalformed(
@@ -173,18 +174,18 @@ class SigV4Verifier:
                 )
             if b"awsaccesskeyid" in names:
                 _refuse_unsupported()
-            return self._verify_query(method, raw_path, query, headers)
+            return self._verify_query(method, raw_path, pairs, headers)
         if b"x-amz-security-token" in names or b"x-amz-security-token" in headers:
             _refuse_token()
         if authorization is None:
             return None
-        return self._verify_header(method, raw_path, query, headers, authorization)
+        return self._verify_header(method, raw_path, pairs, headers, authorization)
 
     def _verify_header(
         self,
         method: str,
         raw_path: bytes,
-        query: bytes,
+        pairs: list[tuple[bytes, bytes]],
         headers: Mapping[bytes, bytes],
         authorization: bytes,
     ) -> Signed:
@@ -212,13 +213,15 @@ class SigV4Verifier:
         claim = _Claim(
             access_key, scope, region, service, timestamp, names, signature, content_sha256
         )
-        pairs = canonical.split_query(query) if query else []
         return self._verify_claim(method, raw_path, pairs, headers, claim, False)
 
     def _verify_query(
-        self, method: str, raw_path: bytes, query: bytes, headers: Mapping[bytes, bytes]
+        self,
+        method: str,
+        raw_path: bytes,
+        pairs: list[tuple[bytes, bytes]],
+        headers: Mapping[bytes, bytes],
     ) -> Signed:
-        pairs = canonical.split_query(query)
         values = _query_values(pairs, headers)
         credential = values[b"x-amz-credential"].rsplit(b"/", 4)
         if len(credential) != 5 or not credential[0]:
@@ -399,12 +402,12 @@ def _refuse_token() -> NoReturn:
     )
 
 
-def _credential_names(query: bytes) -> frozenset[bytes]:
+def _credential_names(query: bytes, pairs: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
     """The lower-case parameter names of a query, if it may hold any that concern us."""
     lowered = query.lower()
     if b"x-amz-" not in lowered and b"awsaccesskeyid" not in lowered:
         return _NO_NAMES
-    return frozenset([pair.partition(b"=")[0] for pair in lowered.split(b"&")])
+    return frozenset([name.lower() for name, _ in pairs])
 
 
 def _parse_authorization(authorization: bytes) -> tuple[bytes, ...]:

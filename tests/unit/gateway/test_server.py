@@ -201,6 +201,7 @@ async def test_expect_100_continue(app, serve, world):
     [
         b"GET\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET http://localhost HTTP/1.1\r\nhost: a\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n",
         b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
         b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
@@ -208,10 +209,11 @@ async def test_expect_100_continue(app, serve, world):
         b"GET / HTTP/1.1\r\nhost: a\r\nx: a\rb\r\n\r\n",
     ],
 )
-async def test_malformed_http(app, serve, front_end, data):
+async def test_malformed_http(app, serve, front_end, data, caplog):
     async with serve(app) as server:
         assert (await exchange(server, data))[0] == 400
         assert front_end.handled == []
+        assert "Fatal" not in caplog.text
 
 
 async def test_an_endless_head_is_refused(app, serve):
