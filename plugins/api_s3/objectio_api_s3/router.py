@@ -251,6 +251,12 @@ def _add_header(name: str, value: bytes, headers: dict[bytes, bytes]) -> None:
 
 
 def _find(method: str, level: int, query: Mapping[str, bytes]) -> Spec | None:
+    if "AWSAccessKeyId" in query:
+        refuse(
+            "InvalidRequest",
+            "The authorization mechanism you have provided is not supported. Please use "
+            "AWS4-HMAC-SHA256.",
+        )
     subresources = SUBRESOURCES.intersection(query)
     spec = _TABLE.get((method, level, subresources))
     if spec is None:
