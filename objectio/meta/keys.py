@@ -1,0 +1,103 @@
+"""The rows of the metadata store: what their keys are made of.
+
+One letter says the kind, so that kinds never mix in a scan. Bucket ids are 8 bytes and never used
+again, so a bucket that is created anew does not see the rows of its namesake.
+
+    c…                                  cluster: identity, OSDs, pools, placement groups
+    B <bucket name>                     BucketRecord
+    o <bucket id> <key>                 ObjectRecord: the current version
+    m <manifest id>                     the blobs of an object with many parts
+    u <bucket id> <escaped key> <upload id>          UploadRecord
+    p <upload id> <part number, 2 bytes>             PartRecord
+    e <upload id>                       an upload that ended, whose part rows are still to go
+    r <blob id>                         the blob is owned: BlobRow
+    g <milliseconds, 8 bytes> <id>      garbage: blobs that nobody refers to any more
+    x <blob id>                         shards to repair: a bit mask of positions
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from objectio.kv.keys import encode_uint, escape, escape_prefix
+
+CLUSTER: Final = b"c/cluster"
+POOLS: Final = b"c/pool/"
+GROUPS: Final = b"c/groups/"
+OSDS: Final = b"c/osd/"
+REFILLS: Final = b"c/refill/"
+BUCKETS: Final = b"B"
+BLOBS: Final = b"r"
+GARBAGE: Final = b"g"
+REPAIRS: Final = b"x"
+ENDED: Final = b"e"
+
+BUCKET_ID_BYTES: Final = 8
+
+
+def pool(pool_id: int) -> bytes:
+    return POOLS + encode_uint(pool_id, 4)
+
+
+def groups(pool_id: int) -> bytes:
+    return GROUPS + encode_uint(pool_id, 4)
+
+
+def osd(osd_id: int) -> bytes:
+    return OSDS + encode_uint(osd_id, 4)
+
+
+def refill(osd_id: int) -> bytes:
+    return REFILLS + encode_uint(osd_id, 4)
+
+
+def bucket(name: str) -> bytes:
+    return BUCKETS + name.encode("utf-8")
+
+
+def objects(bucket_id: bytes) -> bytes:
+    return b"o" + bucket_id
+
+
+def object(bucket_id: bytes, key: bytes) -> bytes:
+    return b"o" + bucket_id + key
+
+
+def manifest(manifest_id: bytes) -> bytes:
+    return b"m" + manifest_id
+
+
+def uploads(bucket_id: bytes) -> bytes:
+    return b"u" + bucket_id
+
+
+def uploads_of_prefix(bucket_id: bytes, prefix: bytes) -> bytes:
+    return b"u" + bucket_id + escape_prefix(prefix)
+
+
+def upload(bucket_id: bytes, key: bytes, upload_id: bytes) -> bytes:
+    return b"u" + bucket_id + escape(key) + upload_id
+
+
+def parts(upload_id: bytes) -> bytes:
+    return b"p" + upload_id
+
+
+def part(upload_id: bytes, number: int) -> bytes:
+    return b"p" + upload_id + encode_uint(number, 2)
+
+
+def ended(upload_id: bytes) -> bytes:
+    return ENDED + upload_id
+
+
+def blob(blob_id: bytes) -> bytes:
+    return BLOBS + blob_id
+
+
+def garbage(milliseconds: int, entry_id: bytes) -> bytes:
+    return GARBAGE + encode_uint(milliseconds, 8) + entry_id
+
+
+def repair(blob_id: bytes) -> bytes:
+    return REPAIRS + blob_id

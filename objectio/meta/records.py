@@ -1,0 +1,212 @@
+"""What the rows hold: typed records, as MessagePack arrays.
+
+Fields are only ever added at the end, with a default, so that rows of an older release stay
+readable; a field that is no longer used keeps its place.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from objectio.abc.objects import (
+    NULL_VERSION,
+    BucketInfo,
+    ListedObject,
+    ObjectAttributes,
+    ObjectInfo,
+    PartInfo,
+    UploadInfo,
+)
+
+
+class BlobRef(NamedTuple):
+    """The stored bytes of a version or a part: id, length, and the pool that says how it is cut."""
+
+    blob: bytes
+    size: int
+    pool: int
+
+
+class BucketRecord(msgspec.Struct, frozen=True, array_like=True):
+    id: bytes
+    name: str
+    created_ms: int
+    owner: str
+    region: str = ""
+
+    def info(self) -> BucketInfo:
+        return BucketInfo(
+            name=self.name, created_ms=self.created_ms, owner=self.owner, region=self.region
+        )
+
+
+class ListedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The first fields of an `ObjectRecord`: all that a listing decodes."""
+
+    size: int
+    etag: str
+    modified_ms: int
+    storage_class: str
+    owner: str
+    checksum_algorithm: str = ""
+    checksum_type: str = ""
+
+    def listed(self, key: bytes) -> ListedObject:
+        return ListedObject(
+            key,
+            self.size,
+            self.etag,
+            self.modified_ms,
+            self.storage_class,
+            self.owner,
+            NULL_VERSION,
+            True,
+            False,
+            self.checksum_algorithm,
+            self.checksum_type,
+        )
+
+
+class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One version. Its bytes are the `blobs` in order, or those of the manifest if there are many;
+    `part_sizes` is empty unless it was uploaded in parts."""
+
+    size: int
+    etag: str
+    modified_ms: int
+    storage_class: str
+    owner: str
+    checksum_algorithm: str
+    checksum_type: str
+    version_id: str
+    headers: dict[str, str]
+    metadata: dict[str, str]
+    checksums: dict[str, str]
+    blobs: list[BlobRef]
+    part_sizes: list[int]
+    manifest: bytes = b""
+
+    def info(self, key: bytes) -> ObjectInfo:
+        return ObjectInfo(
+            key=key,
+            size=self.size,
+            etag=self.etag,
+            modified_ms=self.modified_ms,
+            version_id=self.version_id,
+            owner=self.owner,
+            attributes=ObjectAttributes(
+                headers=self.headers,
+                metadata=self.metadata,
+                storage_class=self.storage_class,
+                checksum_algorithm=self.checksum_algorithm,
+                checksum_type=self.checksum_type,
+            ),
+            checksums=self.checksums,
+            part_sizes=self.part_sizes,
+        )
+
+
+class Manifest(msgspec.Struct, frozen=True, array_like=True):
+    blobs: list[BlobRef]
+    part_sizes: list[int]
+
+
+class UploadRecord(msgspec.Struct, frozen=True, array_like=True):
+    initiated_ms: int
+    owner: str
+    headers: dict[str, str]
+    metadata: dict[str, str]
+    storage_class: str
+    checksum_algorithm: str
+    checksum_type: str
+
+    def attributes(self) -> ObjectAttributes:
+        return ObjectAttributes(
+            headers=self.headers,
+            metadata=self.metadata,
+            storage_class=self.storage_class,
+            checksum_algorithm=self.checksum_algorithm,
+            checksum_type=self.checksum_type,
+        )
+
+    def info(self, key: bytes, upload_id: str) -> UploadInfo:
+        return UploadInfo(
+            upload_id=upload_id,
+            key=key,
+            initiated_ms=self.initiated_ms,
+            owner=self.owner,
+            attributes=self.attributes(),
+        )
+
+
+class PartRecord(msgspec.Struct, frozen=True, array_like=True):
+    size: int
+    etag: str
+    modified_ms: int
+    checksums: dict[str, str]
+    blobs: list[BlobRef]
+
+    def info(self, number: int) -> PartInfo:
+        return PartInfo(
+            number=number,
+            size=self.size,
+            etag=self.etag,
+            modified_ms=self.modified_ms,
+            checksums=self.checksums,
+        )
+
+
+class EndedUpload(msgspec.Struct, frozen=True, array_like=True):
+    """`keep` are the parts that an object took over; the blobs of all others are garbage."""
+
+    keep: list[int]
+
+
+class BlobRow(msgspec.Struct, frozen=True, array_like=True):
+    """Who owns a blob, for repair and for people: bucket id and key."""
+
+    ref: BlobRef
+    bucket_id: bytes
+    key: bytes
+
+
+class PoolRecord(msgspec.Struct, frozen=True, array_like=True):
+    """How the blobs of a pool are cut and spread. Never changed: another way is another pool."""
+
+    family: str
+    data_shards: int
+    parity_shards: int
+    stripe_size_bytes: int
+    failure_domain: str
+    groups: int
+    placement: str
+
+
+class ClusterRecord(msgspec.Struct, frozen=True, array_like=True):
+    cluster_id: str
+    created_ms: int
+
+
+class OsdRecord(msgspec.Struct, frozen=True, array_like=True):
+    """Which device stands for an OSD now."""
+
+    device_id: str
+
+
+encode: Final = msgspec.msgpack.Encoder().encode
+decode_bucket: Final = msgspec.msgpack.Decoder(BucketRecord).decode
+decode_object: Final = msgspec.msgpack.Decoder(ObjectRecord).decode
+decode_listed: Final = msgspec.msgpack.Decoder(ListedRecord).decode
+decode_manifest: Final = msgspec.msgpack.Decoder(Manifest).decode
+decode_upload: Final = msgspec.msgpack.Decoder(UploadRecord).decode
+decode_part: Final = msgspec.msgpack.Decoder(PartRecord).decode
+decode_ended: Final = msgspec.msgpack.Decoder(EndedUpload).decode
+decode_blob_row: Final = msgspec.msgpack.Decoder(BlobRow).decode
+decode_blobs: Final = msgspec.msgpack.Decoder(list[BlobRef]).decode
+decode_pool: Final = msgspec.msgpack.Decoder(PoolRecord).decode
+decode_groups: Final = msgspec.msgpack.Decoder(list[list[int]]).decode
+decode_cluster: Final = msgspec.msgpack.Decoder(ClusterRecord).decode
+decode_osd: Final = msgspec.msgpack.Decoder(OsdRecord).decode
+decode_mask: Final = msgspec.msgpack.Decoder(int).decode

@@ -1,0 +1,230 @@
+"""Garbage: taking the shards of blobs that nothing refers to off the devices.
+
+Two ways lead here. The commit that makes a blob unreachable (a delete, an overwrite, an abort)
+writes a garbage row in the same stroke. And a write that never got as far as its commit, because the
+process or the client died, leaves orphans: shards whose blob has no row at all; a sweep over the
+devices finds these.
+
+A blob that is being read is left alone until its last reader is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from objectio.abc.shardstore import ShardStore
+from objectio.errors import ObjectIOError
+from objectio.kv.keys import encode_uint
+from objectio.kv.store import KVStore
+from objectio.meta import keys
+from objectio.meta.records import BlobRef, decode_blobs, encode
+from objectio.model.stripe import BlobId, ShardKey
+from objectio.store.devices import Devices
+from objectio.store.pools import Pools
+
+_log: Final = logging.getLogger("objectio.store")
+
+_ROWS: Final = 256
+_IDLE_SECONDS: Final = 5.0
+_SWEEP_SECONDS: Final = 3600.0
+_SWEEP_PAGE: Final = 1000
+Write = tuple[bytes, bytes | None]
+
+
+def garbage_row(refs: Sequence[BlobRef]) -> Write:
+    """The row that hands blobs over to the collector; part of the commit that lets go of them."""
+    return keys.garbage(int(time.time() * 1000), os.urandom(8)), encode(list(refs))
+
+
+class Collector:
+    """Runs in the background. `active` are blobs under way to their first commit."""
+
+    def __init__(
+        self, kv: KVStore, devices: Devices, pools: Pools, active: set[bytes], grace_seconds: float
+    ) -> None:
+        self.pins: Counter[bytes] = Counter()
+        self._kv = kv
+        self._devices = devices
+        self._pools = pools
+        self._active = active
+        self._grace_ms = int(grace_seconds * 1000)
+        self._work = asyncio.Event()
+        self._abandoned: list[BlobRef] = []
+        self._waiting_for: dict[bytes, frozenset[int]] = {}
+        """Garbage rows that wait for OSDs which are down."""
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._run()), loop.create_task(self._run_sweeps())]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def wake(self) -> None:
+        self._work.set()
+
+    def abandon(self, ref: BlobRef) -> None:
+        """A blob whose write failed: not worth a row, its shards can go at once."""
+        self._abandoned.append(ref)
+        self._work.set()
+
+    # Readers.
+
+    def pin(self, refs: Iterable[BlobRef]) -> None:
+        for ref in refs:
+            self.pins[ref.blob] += 1
+
+    def unpin(self, refs: Iterable[BlobRef]) -> None:
+        for ref in refs:
+            self.pins[ref.blob] -= 1
+            if not self.pins[ref.blob]:
+                del self.pins[ref.blob]
+
+    # Collecting.
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    await self._work.wait()
+            except TimeoutError:
+                pass
+            self._work.clear()
+            try:
+                await self._delete_abandoned()
+                await self.collect()
+            except Exception as error:
+                _log.warning("garbage collection: %s", error)
+                await asyncio.sleep(1)
+
+    async def _delete_abandoned(self) -> None:
+        refs, self._abandoned = self._abandoned, []
+        if refs:
+            await self._delete(refs)  # what cannot be reached now is an orphan for the sweep
+
+    async def collect(self) -> None:
+        """All garbage rows that are due, a batch at a time."""
+        start = keys.GARBAGE
+        while True:
+            due = keys.GARBAGE + encode_uint(int(time.time() * 1000) - self._grace_ms + 1)
+            rows = await self._kv.ascan(start, due, limit=_ROWS)
+            if not rows:
+                return
+            start = rows[-1][0] + b"\0"
+            await self._collect_rows(rows)
+
+    async def _collect_rows(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        up = self._devices.stores.keys()
+        todo: dict[bytes, list[BlobRef]] = {}
+        for row_key, raw in rows:
+            waiting = self._waiting_for.get(row_key)
+            if waiting and not waiting & up:
+                continue
+            refs = decode_blobs(raw)
+            if not any(ref.blob in self.pins for ref in refs):
+                todo[row_key] = refs
+        unreached = await self._delete([ref for refs in todo.values() for ref in refs])
+        for row_key, refs in todo.items():
+            waiting = frozenset(osd for ref in refs for osd in unreached.get(ref.blob, ()))
+            if waiting:
+                self._waiting_for[row_key] = waiting
+                continue
+            self._waiting_for.pop(row_key, None)
+            await self._forget(row_key, refs)
+
+    async def _forget(self, row_key: bytes, refs: Sequence[BlobRef]) -> None:
+        """The shards are gone: drop the blobs' rows, the garbage row last."""
+        writes: list[Write] = []
+        for ref in refs:
+            writes.append((keys.blob(ref.blob), None))
+            writes.append((keys.repair(ref.blob), None))
+        for at in range(0, len(writes), 5000):
+            await self._kv.commit([], writes[at : at + 5000])
+        await self._kv.commit([], [(row_key, None)])
+
+    async def _delete(self, refs: Sequence[BlobRef]) -> dict[bytes, set[int]]:
+        """Delete all shards of the blobs. Returns the OSDs that could not be reached, by blob."""
+        by_osd: dict[int, list[ShardKey]] = {}
+        blobs_of: dict[int, list[bytes]] = {}
+        for ref in refs:
+            pool = self._pools.get(ref.pool)
+            for position, osd in enumerate(pool.members(ref.blob)):
+                if osd < 0:
+                    continue
+                blobs_of.setdefault(osd, []).append(ref.blob)
+                by_osd.setdefault(osd, []).extend(
+                    ShardKey(BlobId(ref.blob), stripe, position)
+                    for stripe in range(pool.stripes(ref.size))
+                )
+        known = {slot.osd for slot in self._devices.slots}
+        targets = [osd for osd in by_osd if osd in known]  # an OSD that was removed keeps nothing
+        outcomes = await asyncio.gather(
+            *(self._delete_on(self._devices.stores.get(osd), by_osd[osd]) for osd in targets)
+        )
+        unreached: dict[bytes, set[int]] = {}
+        for osd, done in zip(targets, outcomes, strict=True):
+            if not done:
+                for blob in blobs_of[osd]:
+                    unreached.setdefault(blob, set()).add(osd)
+        return unreached
+
+    @staticmethod
+    async def _delete_on(store: ShardStore | None, shards: Sequence[ShardKey]) -> bool:
+        if store is None:
+            return False
+        answer: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+        def done(error: BaseException | None) -> None:
+            if not answer.done():
+                answer.set_result(error)
+
+        try:
+            store.submit_delete(shards, done)
+            error = await answer
+        except ObjectIOError:
+            return False
+        return error is None
+
+    # Orphans.
+
+    async def _run_sweeps(self) -> None:
+        while True:
+            for osd in list(self._devices.stores):
+                try:
+                    await self.sweep(osd)
+                except Exception as error:
+                    _log.warning("sweeping OSD %d: %s", osd, error)
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def sweep(self, osd: int) -> int:
+        """Delete shards on an OSD whose blob nothing knows. Returns how many there were."""
+        store = self._devices.stores.get(osd)
+        after: ShardKey | None = None
+        orphans = 0
+        while store is not None:
+            page = await store.scan(after, _SWEEP_PAGE)
+            # What is under way now is no orphan; what is not is either committed by now, and then
+            # has a row, or never will be. So `active` is looked at first.
+            blobs = list({info.key.blob for info in page} - self._active)
+            rows = await self._kv.aget_many([keys.blob(blob) for blob in blobs])
+            unknown = {blob for blob, row in zip(blobs, rows, strict=True) if row is None}
+            doomed = [info.key for info in page if info.key.blob in unknown]
+            if doomed:
+                orphans += len(doomed)
+                await self._delete_on(store, doomed)
+            if len(page) < _SWEEP_PAGE:
+                break
+            after = page[-1].key
+            await asyncio.sleep(0)
+        if orphans:
+            _log.info("OSD %d: %d orphaned shards deleted", osd, orphans)
+        return orphans

@@ -1,0 +1,361 @@
+"""Objects: put, get, delete, copy. One commit makes a version visible, and lets go of the one
+before."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+import msgspec
+from typing_extensions import Buffer
+
+from objectio.abc.kv import Absent, Check, Equals
+from objectio.abc.objects import (
+    NULL_VERSION,
+    Conditions,
+    ObjectAttributes,
+    ObjectInfo,
+    Payload,
+    PayloadDigests,
+)
+from objectio.errors import CommitConflict, InvalidRequest, NotFound, ObjectIOError, Unavailable
+from objectio.kv.store import KVStore
+from objectio.limits import OBJECT_KEY_BYTES_MAX
+from objectio.meta import keys
+from objectio.meta.buckets import Bucket, Buckets
+from objectio.meta.records import (
+    BlobRef,
+    BlobRow,
+    ObjectRecord,
+    decode_manifest,
+    decode_object,
+    encode,
+)
+from objectio.store.conditions import check_read, check_write
+from objectio.store.copying import CopyPayload
+from objectio.store.garbage import Collector, Write, garbage_row
+from objectio.store.pools import Pools
+from objectio.store.read import BlobReads
+from objectio.store.repair import Repairer
+from objectio.store.write import BlobWriter, Written
+
+COMMIT_TRIES: Final = 200
+"""Each conflict means that somebody else's commit went through, so a loop that long is a livelock
+between a great many writers of one key."""
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+class Objects:
+    def __init__(
+        self,
+        kv: KVStore,
+        buckets: Buckets,
+        pools: Pools,
+        writer: BlobWriter,
+        reads: BlobReads,
+        collector: Collector,
+        repairer: Repairer,
+    ) -> None:
+        self._kv = kv
+        self._buckets = buckets
+        self._pools = pools
+        self._writer = writer
+        self._reads = reads
+        self._collector = collector
+        self._repairer = repairer
+
+    # Reading.
+
+    async def _find(self, bucket: str, key: bytes, version_id: str | None) -> ObjectRecord:
+        found = await self._buckets.find(bucket)
+        raw = await self._kv.aget(keys.object(found.id, key))
+        if raw is None:
+            raise _no_such_object(bucket, key)
+        if version_id is not None and version_id != NULL_VERSION:
+            raise NotFound("no such version", kind="version", bucket=bucket, key=key)
+        return decode_object(raw)
+
+    async def blobs_of(self, record: ObjectRecord) -> Sequence[BlobRef]:
+        if not record.manifest:
+            return record.blobs
+        raw = await self._kv.aget(keys.manifest(record.manifest))
+        if raw is None:
+            raise Unavailable("the object was replaced while it was being opened")
+        return decode_manifest(raw).blobs
+
+    async def info_of(self, key: bytes, record: ObjectRecord) -> ObjectInfo:
+        if record.manifest:
+            raw = await self._kv.aget(keys.manifest(record.manifest))
+            if raw is not None:
+                return _with_parts(record, decode_manifest(raw).part_sizes).info(key)
+        return record.info(key)
+
+    async def get(self, bucket: str, key: bytes, version_id: str | None) -> OpenObject:
+        record = await self._find(bucket, key, version_id)
+        refs: Sequence[BlobRef] = record.blobs
+        if record.manifest:
+            refs = await self.blobs_of(record)
+        self._collector.pin(refs)
+        info = record.info(key) if not record.manifest else await self.info_of(key, record)
+        return OpenObject(info, refs, self._reads, self._collector)
+
+    async def head(self, bucket: str, key: bytes, version_id: str | None) -> ObjectInfo:
+        return await self.info_of(key, await self._find(bucket, key, version_id))
+
+    # Writing.
+
+    async def put(
+        self,
+        bucket: str,
+        key: bytes,
+        payload: Payload,
+        attributes: ObjectAttributes,
+        owner: str,
+        conditions: Conditions | None,
+    ) -> ObjectInfo:
+        check_key(key)
+        found = await self._buckets.find(bucket)
+        if conditions is not None:  # again in the commit; here so that no body is sent for nothing
+            check_write(conditions, await self._current(found, key))
+        if payload.size == 0:
+            return await self._put_empty(found, key, payload, attributes, owner, conditions)
+        written = await self._writer.write(self._pools.current, payload)
+        record = make_record(payload.size, written.digests, attributes, owner, [written.ref], ())
+        try:
+            await self.commit(found, key, record, conditions, [written], [], [])
+        except BaseException:
+            self._writer.give_up(written.ref)
+            raise
+        self._writer.active.discard(written.ref.blob)
+        return record.info(key)
+
+    async def _put_empty(
+        self,
+        bucket: Bucket,
+        key: bytes,
+        payload: Payload,
+        attributes: ObjectAttributes,
+        owner: str,
+        conditions: Conditions | None,
+    ) -> ObjectInfo:
+        if await payload.read():
+            raise InvalidRequest("a body where none was declared", reason="InvalidRequest")
+        payload.digest(b"")
+        record = make_record(0, payload.finish(), attributes, owner, [], ())
+        await self.commit(bucket, key, record, conditions, [], [], [])
+        return record.info(key)
+
+    async def commit(
+        self,
+        bucket: Bucket,
+        key: bytes,
+        record: ObjectRecord,
+        conditions: Conditions | None,
+        written: Sequence[Written],
+        more_checks: Sequence[Check],
+        more_writes: Sequence[Write],
+    ) -> None:
+        """Make `record` the current version: all of it or nothing, whoever else writes the key.
+
+        A conflict over the object's own row is tried again with what is there then; one over
+        `more_checks` is the caller's to explain, and raises `CommitConflict`.
+        """
+        row = keys.object(bucket.id, key)
+        new_rows: list[Write] = [(row, encode(record))]
+        for blob in written:
+            new_rows.append((keys.blob(blob.ref.blob), encode(BlobRow(blob.ref, bucket.id, key))))
+            if blob.missing:
+                new_rows.append((keys.repair(blob.ref.blob), encode(blob.missing)))
+        for _ in range(COMMIT_TRIES):
+            raw = await self._kv.aget(row)
+            old = None if raw is None else decode_object(raw)
+            if conditions is not None:
+                check_write(conditions, old)
+            check: Check = Absent(row) if raw is None else Equals(row, raw)
+            writes = [*new_rows, *more_writes]
+            if old is not None:
+                writes += await self._let_go(old)
+            try:
+                await self._kv.commit([bucket.check, check, *more_checks], writes)
+            except CommitConflict as conflict:
+                if conflict.fields.get("check") == check:
+                    continue
+                if conflict.fields.get("check") == bucket.check:
+                    bucket = await self._buckets.find(bucket.record.name)
+                    if keys.object(bucket.id, key) != row:
+                        raise _no_such_bucket(bucket) from None
+                    continue
+                raise
+            if old is not None:
+                self._collector.wake()
+            if any(blob.missing for blob in written):
+                self._repairer.wake()
+            return
+        raise Unavailable("too many writers of one key at once", key=key)
+
+    async def _let_go(self, old: ObjectRecord) -> list[Write]:
+        """The writes that hand what an old version held over to the collector."""
+        refs = await self.blobs_of(old)
+        writes: list[Write] = [garbage_row(refs)] if refs else []
+        if old.manifest:
+            writes.append((keys.manifest(old.manifest), None))
+        return writes
+
+    async def _current(self, bucket: Bucket, key: bytes) -> ObjectRecord | None:
+        raw = await self._kv.aget(keys.object(bucket.id, key))
+        return None if raw is None else decode_object(raw)
+
+    # Deleting.
+
+    async def delete(
+        self, bucket: str, key: bytes, version_id: str | None, conditions: Conditions | None
+    ) -> ObjectInfo | None:
+        check_key(key)
+        found = await self._buckets.find(bucket)
+        if version_id is not None and version_id != NULL_VERSION:
+            return None
+        row = keys.object(found.id, key)
+        for _ in range(COMMIT_TRIES):
+            raw = await self._kv.aget(row)
+            old = None if raw is None else decode_object(raw)
+            if conditions is not None:
+                check_write(conditions, old)
+            if raw is None or old is None:
+                return None
+            try:
+                await self._kv.commit([Equals(row, raw)], [(row, None), *await self._let_go(old)])
+            except CommitConflict:
+                continue
+            self._collector.wake()
+            return old.info(key)
+        raise Unavailable("too many writers of one key at once", key=key)
+
+    async def delete_many(
+        self, bucket: str, targets: Sequence[tuple[bytes, str | None]]
+    ) -> Sequence[Exception | None]:
+        await self._buckets.find(bucket)
+
+        async def one(key: bytes, version_id: str | None) -> Exception | None:
+            try:
+                await self.delete(bucket, key, version_id, None)
+            except ObjectIOError as error:
+                return error
+            return None
+
+        return await asyncio.gather(*(one(key, version) for key, version in targets))
+
+    # Copying.
+
+    async def copy(
+        self,
+        source_bucket: str,
+        source_key: bytes,
+        bucket: str,
+        key: bytes,
+        owner: str,
+        source_version_id: str | None,
+        source_conditions: Conditions | None,
+        attributes: ObjectAttributes | None,
+    ) -> ObjectInfo:
+        source = await self.get(source_bucket, source_key, source_version_id)
+        try:
+            if source_conditions is not None:
+                check_read(source_conditions, source.info, copying=True)
+            payload = CopyPayload(source)
+            return await self.put(
+                bucket, key, payload, attributes or _kept(source.info.attributes), owner, None
+            )
+        finally:
+            source.close()
+
+
+class OpenObject:
+    """An `objectio.abc.objects.ObjectReader`."""
+
+    __slots__ = ("_collector", "_open", "_reads", "_refs", "info")
+
+    def __init__(
+        self, info: ObjectInfo, refs: Sequence[BlobRef], reads: BlobReads, collector: Collector
+    ) -> None:
+        self.info = info
+        self._refs = refs
+        self._reads = reads
+        self._collector = collector
+        self._open = True
+
+    def read_now(self, start: int, length: int) -> Buffer | None:
+        if length == 0:
+            return b""
+        if len(self._refs) != 1:
+            return None
+        return self._reads.read_now(self._refs[0], start, length)
+
+    def stream(self, start: int, length: int) -> AsyncIterator[Buffer]:
+        return self._reads.stream(self._refs, start, length)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._collector.unpin(self._refs)
+
+
+def check_key(key: bytes) -> None:
+    if not key:
+        raise InvalidRequest("a key has at least one byte", reason="InvalidArgument")
+    if len(key) > OBJECT_KEY_BYTES_MAX:
+        raise InvalidRequest(
+            f"a key has at most {OBJECT_KEY_BYTES_MAX} bytes", reason="KeyTooLongError"
+        )
+
+
+def make_record(
+    size: int,
+    digests: PayloadDigests,
+    attributes: ObjectAttributes,
+    owner: str,
+    blobs: Sequence[BlobRef],
+    part_sizes: Sequence[int],
+    manifest: bytes = b"",
+) -> ObjectRecord:
+    return ObjectRecord(
+        size,
+        digests.etag,
+        now_ms(),
+        attributes.storage_class,
+        owner,
+        attributes.checksum_algorithm,
+        attributes.checksum_type,
+        NULL_VERSION,
+        dict(attributes.headers),
+        dict(attributes.metadata),
+        dict(digests.checksums),
+        list(blobs),
+        list(part_sizes),
+        manifest,
+    )
+
+
+def _kept(attributes: ObjectAttributes) -> ObjectAttributes:
+    """What a copy keeps: a checksum made of those of parts means nothing for the copy."""
+    if attributes.checksum_type != "COMPOSITE":
+        return attributes
+    return msgspec.structs.replace(attributes, checksum_algorithm="", checksum_type="")
+
+
+def _with_parts(record: ObjectRecord, part_sizes: list[int]) -> ObjectRecord:
+    return msgspec.structs.replace(record, part_sizes=part_sizes)
+
+
+def _no_such_object(bucket: str, key: bytes) -> NotFound:
+    return NotFound("there is no such object", kind="object", bucket=bucket, key=key)
+
+
+def _no_such_bucket(bucket: Bucket) -> NotFound:
+    return NotFound(
+        f"bucket {bucket.record.name} was deleted", kind="bucket", bucket=bucket.record.name
+    )

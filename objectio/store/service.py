@@ -1,0 +1,265 @@
+"""The object store: everything of `objectio.abc.objects.ObjectService`, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from objectio.abc.objects import (
+    BucketInfo,
+    CompletePart,
+    Conditions,
+    Listing,
+    ObjectAttributes,
+    ObjectInfo,
+    PartInfo,
+    PartListing,
+    Payload,
+    PayloadDigests,
+    UploadInfo,
+    UploadListing,
+)
+from objectio.kv.store import KVStore
+from objectio.limits import MIB, PART_SIZE_BYTES_MIN
+from objectio.meta.buckets import Buckets
+from objectio.meta.listing import Listings
+from objectio.store.devices import Devices
+from objectio.store.garbage import Collector
+from objectio.store.memory import ByteBudget
+from objectio.store.objects import Objects, OpenObject
+from objectio.store.pools import Pools
+from objectio.store.read import BlobReads
+from objectio.store.repair import Repairer
+from objectio.store.uploads import Uploads
+from objectio.store.write import BlobWriter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreSettings:
+    """See `[store]` in the configuration."""
+
+    memory_bytes_max: int = 128 * MIB
+    write_straggler_seconds: float = 1.0
+    gc_grace_seconds: float = 0.0
+    part_size_bytes_min: int = PART_SIZE_BYTES_MIN
+    repair_interval_seconds: float = 60.0
+    threads: int = 4
+
+
+class ObjectStore:
+    """Buckets, objects, listings and uploads over a KV store and devices. Call `start` first."""
+
+    def __init__(
+        self, kv: KVStore, devices: Devices, pools: Pools, settings: StoreSettings
+    ) -> None:
+        self.devices = devices
+        self.pools = pools
+        self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="store")
+        budget = ByteBudget(settings.memory_bytes_max)
+        self.repairer = Repairer(kv, devices, pools, settings.repair_interval_seconds)
+        self.writer = BlobWriter(
+            devices,
+            self._executor,
+            budget,
+            straggler_seconds=settings.write_straggler_seconds,
+            abandoned=lambda ref: self.collector.abandon(ref),
+        )
+        self.collector = Collector(
+            kv, devices, pools, self.writer.active, settings.gc_grace_seconds
+        )
+        self.reads = BlobReads(devices, pools, self._executor, budget, self.repairer.damaged)
+        self._buckets = Buckets(kv)
+        self._listings = Listings(kv)
+        self._objects = Objects(
+            kv, self._buckets, pools, self.writer, self.reads, self.collector, self.repairer
+        )
+        self._uploads = Uploads(
+            kv,
+            self._buckets,
+            pools,
+            self.writer,
+            self.collector,
+            self.repairer,
+            self._objects,
+            settings.part_size_bytes_min,
+        )
+        devices.listen(self.repairer)
+
+    async def start(self) -> None:
+        await self._uploads.start()
+        self.collector.start()
+        self.repairer.start(self.reads)
+
+    async def stop(self) -> None:
+        await self._uploads.stop()
+        await self.repairer.stop()
+        await self.collector.stop()
+        self._executor.shutdown(wait=True)
+
+    def health(self) -> Mapping[str, Any]:
+        """`ok` while reads can be served; `degraded` while any device is down."""
+        down = {slot.osd: slot.reason for slot in self.devices.slots if slot.store is None}
+        pool = self.pools.current
+        up = len(self.devices.slots) - len(down)
+        return {
+            "ok": up >= pool.code.k,
+            "degraded": bool(down),
+            "osds_up": up,
+            "osds_down": {str(osd): reason for osd, reason in down.items()},
+            "pool": str(pool.code.profile),
+        }
+
+    # Buckets.
+
+    async def create_bucket(self, name: str, *, owner: str, region: str = "") -> BucketInfo:
+        return await self._buckets.create(name, owner, region)
+
+    async def delete_bucket(self, name: str) -> None:
+        await self._buckets.delete(name)
+
+    async def get_bucket(self, name: str) -> BucketInfo:
+        return (await self._buckets.find(name)).record.info()
+
+    async def list_buckets(
+        self, *, prefix: str = "", after: str = "", limit: int = 10_000
+    ) -> Sequence[BucketInfo]:
+        return await self._buckets.list(prefix, after, limit)
+
+    # Objects.
+
+    async def put_object(
+        self,
+        bucket: str,
+        key: bytes,
+        payload: Payload,
+        attributes: ObjectAttributes,
+        *,
+        owner: str,
+        conditions: Conditions | None = None,
+    ) -> ObjectInfo:
+        return await self._objects.put(bucket, key, payload, attributes, owner, conditions)
+
+    async def get_object(
+        self, bucket: str, key: bytes, *, version_id: str | None = None
+    ) -> OpenObject:
+        return await self._objects.get(bucket, key, version_id)
+
+    async def head_object(
+        self, bucket: str, key: bytes, *, version_id: str | None = None
+    ) -> ObjectInfo:
+        return await self._objects.head(bucket, key, version_id)
+
+    async def delete_object(
+        self,
+        bucket: str,
+        key: bytes,
+        *,
+        version_id: str | None = None,
+        conditions: Conditions | None = None,
+    ) -> ObjectInfo | None:
+        return await self._objects.delete(bucket, key, version_id, conditions)
+
+    async def delete_objects(
+        self, bucket: str, keys: Sequence[tuple[bytes, str | None]]
+    ) -> Sequence[Exception | None]:
+        return await self._objects.delete_many(bucket, keys)
+
+    async def copy_object(
+        self,
+        source_bucket: str,
+        source_key: bytes,
+        bucket: str,
+        key: bytes,
+        *,
+        owner: str,
+        source_version_id: str | None = None,
+        source_conditions: Conditions | None = None,
+        attributes: ObjectAttributes | None = None,
+    ) -> ObjectInfo:
+        return await self._objects.copy(
+            source_bucket,
+            source_key,
+            bucket,
+            key,
+            owner,
+            source_version_id,
+            source_conditions,
+            attributes,
+        )
+
+    # Listings.
+
+    async def list_objects(
+        self,
+        bucket: str,
+        *,
+        prefix: bytes = b"",
+        delimiter: bytes = b"",
+        after: bytes = b"",
+        limit: int = 1000,
+    ) -> Listing:
+        found = await self._buckets.find(bucket)
+        return await self._listings.objects(found.id, prefix, delimiter, after, limit)
+
+    async def list_versions(
+        self,
+        bucket: str,
+        *,
+        prefix: bytes = b"",
+        delimiter: bytes = b"",
+        after: bytes = b"",
+        after_version: str | None = None,
+        limit: int = 1000,
+    ) -> Listing:
+        """Every object has one version, "null", for no bucket was ever versioned."""
+        found = await self._buckets.find(bucket)
+        return await self._listings.objects(found.id, prefix, delimiter, after, limit)
+
+    # Multipart uploads.
+
+    async def create_upload(
+        self, bucket: str, key: bytes, attributes: ObjectAttributes, *, owner: str
+    ) -> UploadInfo:
+        return await self._uploads.create(bucket, key, attributes, owner)
+
+    async def get_upload(self, bucket: str, key: bytes, upload_id: str) -> UploadInfo:
+        return await self._uploads.get(bucket, key, upload_id)
+
+    async def put_part(
+        self, bucket: str, key: bytes, upload_id: str, number: int, payload: Payload
+    ) -> PartInfo:
+        return await self._uploads.put_part(bucket, key, upload_id, number, payload)
+
+    async def complete_upload(
+        self,
+        bucket: str,
+        key: bytes,
+        upload_id: str,
+        parts: Sequence[CompletePart],
+        *,
+        conditions: Conditions | None = None,
+        check: Callable[[Sequence[PartInfo]], PayloadDigests] | None = None,
+    ) -> ObjectInfo:
+        return await self._uploads.complete(bucket, key, upload_id, parts, conditions, check)
+
+    async def abort_upload(self, bucket: str, key: bytes, upload_id: str) -> None:
+        await self._uploads.abort(bucket, key, upload_id)
+
+    async def list_parts(
+        self, bucket: str, key: bytes, upload_id: str, *, after: int = 0, limit: int = 1000
+    ) -> PartListing:
+        return await self._uploads.list_parts(bucket, key, upload_id, after, limit)
+
+    async def list_uploads(
+        self,
+        bucket: str,
+        *,
+        prefix: bytes = b"",
+        delimiter: bytes = b"",
+        after: tuple[bytes, str] = (b"", ""),
+        limit: int = 1000,
+    ) -> UploadListing:
+        found = await self._buckets.find(bucket)
+        return await self._listings.uploads(found.id, prefix, delimiter, after, limit)

@@ -1,0 +1,339 @@
+"""Multipart uploads. Completing one moves no bytes: the object takes over the parts' blobs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from objectio.abc.kv import Absent, Check, Equals
+from objectio.abc.objects import (
+    CompletePart,
+    Conditions,
+    ObjectAttributes,
+    ObjectInfo,
+    PartInfo,
+    PartListing,
+    Payload,
+    PayloadDigests,
+    UploadInfo,
+)
+from objectio.errors import CommitConflict, InvalidRequest, NotFound, Unavailable
+from objectio.kv.keys import decode_uint, prefix_end
+from objectio.kv.store import KVStore
+from objectio.limits import PART_NUMBER_MAX
+from objectio.meta import keys
+from objectio.meta.buckets import Bucket, Buckets
+from objectio.meta.records import (
+    BlobRef,
+    BlobRow,
+    EndedUpload,
+    Manifest,
+    PartRecord,
+    UploadRecord,
+    decode_ended,
+    decode_part,
+    decode_upload,
+    encode,
+)
+from objectio.store.garbage import Collector, Write, garbage_row
+from objectio.store.objects import COMMIT_TRIES, Objects, check_key, make_record, now_ms
+from objectio.store.pools import Pools
+from objectio.store.repair import Repairer
+from objectio.store.write import BlobWriter
+
+_log: Final = logging.getLogger("objectio.store")
+
+_UPLOAD_ID_BYTES: Final = 16
+_PARTS_INLINE_MAX: Final = 16
+"""An object of more parts keeps their list in a row of its own, so that listings stay light."""
+_PAGE: Final = 500
+
+
+class _Upload:
+    """An upload as it was read."""
+
+    __slots__ = ("check", "id", "record", "row")
+
+    def __init__(self, upload_id: bytes, row: bytes, raw: bytes) -> None:
+        self.id = upload_id
+        self.row = row
+        self.record = decode_upload(raw)
+        self.check = Equals(row, raw)
+
+
+class Uploads:
+    def __init__(
+        self,
+        kv: KVStore,
+        buckets: Buckets,
+        pools: Pools,
+        writer: BlobWriter,
+        collector: Collector,
+        repairer: Repairer,
+        objects: Objects,
+        part_size_bytes_min: int,
+    ) -> None:
+        self._kv = kv
+        self._buckets = buckets
+        self._pools = pools
+        self._writer = writer
+        self._collector = collector
+        self._repairer = repairer
+        self._objects = objects
+        self._part_size_bytes_min = part_size_bytes_min
+        self._cleaning: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Finish what a crash left: rows of uploads that have ended."""
+        for row, raw in await self._kv.ascan_prefix(keys.ENDED):
+            await self._clean(row[len(keys.ENDED) :], decode_ended(raw))
+
+    async def stop(self) -> None:
+        await asyncio.gather(*self._cleaning, return_exceptions=True)
+
+    async def _find(self, bucket: str, key: bytes, upload_id: str) -> tuple[Bucket, _Upload]:
+        found = await self._buckets.find(bucket)
+        try:
+            raw_id = bytes.fromhex(upload_id)
+        except ValueError:
+            raise _no_such_upload(upload_id) from None
+        if len(raw_id) != _UPLOAD_ID_BYTES or raw_id.hex() != upload_id:
+            raise _no_such_upload(upload_id)
+        row = keys.upload(found.id, key, raw_id)
+        raw = await self._kv.aget(row)
+        if raw is None:
+            raise _no_such_upload(upload_id)
+        return found, _Upload(raw_id, row, raw)
+
+    async def create(
+        self, bucket: str, key: bytes, attributes: ObjectAttributes, owner: str
+    ) -> UploadInfo:
+        check_key(key)
+        found = await self._buckets.find(bucket)
+        upload_id = os.urandom(_UPLOAD_ID_BYTES)
+        record = UploadRecord(
+            now_ms(),
+            owner,
+            dict(attributes.headers),
+            dict(attributes.metadata),
+            attributes.storage_class,
+            attributes.checksum_algorithm,
+            attributes.checksum_type,
+        )
+        row = keys.upload(found.id, key, upload_id)
+        await self._kv.commit([found.check, Absent(row)], [(row, encode(record))])
+        return record.info(key, upload_id.hex())
+
+    async def get(self, bucket: str, key: bytes, upload_id: str) -> UploadInfo:
+        _, upload = await self._find(bucket, key, upload_id)
+        return upload.record.info(key, upload_id)
+
+    # Parts.
+
+    async def put_part(
+        self, bucket: str, key: bytes, upload_id: str, number: int, payload: Payload
+    ) -> PartInfo:
+        if not 1 <= number <= PART_NUMBER_MAX:
+            raise InvalidRequest(
+                f"part numbers are 1 to {PART_NUMBER_MAX}", reason="InvalidArgument"
+            )
+        found, upload = await self._find(bucket, key, upload_id)
+        if payload.size == 0:
+            await payload.read()
+            payload.digest(b"")
+            record = _part_record(0, payload.finish(), [])
+            await self._commit_part(upload, number, record, [])
+            return record.info(number)
+        written = await self._writer.write(self._pools.current, payload)
+        record = _part_record(payload.size, written.digests, [written.ref])
+        rows: list[Write] = [
+            (keys.blob(written.ref.blob), encode(BlobRow(written.ref, found.id, key)))
+        ]
+        if written.missing:
+            rows.append((keys.repair(written.ref.blob), encode(written.missing)))
+        try:
+            await self._commit_part(upload, number, record, rows)
+        except BaseException:
+            self._writer.give_up(written.ref)
+            raise
+        self._writer.active.discard(written.ref.blob)
+        if written.missing:
+            self._repairer.wake()
+        return record.info(number)
+
+    async def _commit_part(
+        self, upload: _Upload, number: int, record: PartRecord, rows: Sequence[Write]
+    ) -> None:
+        row = keys.part(upload.id, number)
+        for _ in range(COMMIT_TRIES):
+            raw = await self._kv.aget(row)
+            writes: list[Write] = [(row, encode(record)), *rows]
+            if raw is not None and (old := decode_part(raw).blobs):
+                writes.append(garbage_row(old))
+            check: Check = Absent(row) if raw is None else Equals(row, raw)
+            try:
+                await self._kv.commit([upload.check, check], writes)
+            except CommitConflict as conflict:
+                if conflict.fields.get("check") == upload.check:
+                    raise _no_such_upload(upload.id.hex()) from None
+                continue
+            if raw is not None:
+                self._collector.wake()
+            return
+        raise Unavailable("too many writers of one part at once")
+
+    async def list_parts(
+        self, bucket: str, key: bytes, upload_id: str, after: int, limit: int
+    ) -> PartListing:
+        _, upload = await self._find(bucket, key, upload_id)
+        info = upload.record.info(key, upload_id)
+        if limit <= 0 or after >= PART_NUMBER_MAX:
+            return PartListing(info, [], None)
+        rows = await self._kv.ascan(
+            keys.part(upload.id, after + 1), prefix_end(keys.parts(upload.id)), limit=limit + 1
+        )
+        parts = [decode_part(raw).info(_number(row)) for row, raw in rows[:limit]]
+        return PartListing(info, parts, parts[-1].number if len(rows) > limit else None)
+
+    # Ends.
+
+    async def complete(
+        self,
+        bucket: str,
+        key: bytes,
+        upload_id: str,
+        parts: Sequence[CompletePart],
+        conditions: Conditions | None,
+        check: Callable[[Sequence[PartInfo]], PayloadDigests] | None,
+    ) -> ObjectInfo:
+        found, upload = await self._find(bucket, key, upload_id)
+        numbers = [part.number for part in parts]
+        if not parts or len(parts) > PART_NUMBER_MAX:
+            raise InvalidRequest("an object has 1 to 10,000 parts", reason="MalformedXML")
+        if any(one >= two for one, two in itertools.pairwise(numbers)):
+            raise InvalidRequest("parts must ascend by number", reason="InvalidPartOrder")
+        records, checks = await self._read_parts(upload, parts)
+        infos = [record.info(number) for number, record in zip(numbers, records, strict=True)]
+        digests = (check or multipart_digests)(infos)
+        blobs = [ref for record in records for ref in record.blobs]
+        sizes = [record.size for record in records]
+        ended: list[Write] = [
+            (upload.row, None),
+            (keys.ended(upload.id), encode(EndedUpload(numbers))),
+        ]
+        manifest = b""
+        if len(parts) > _PARTS_INLINE_MAX:
+            manifest = os.urandom(_UPLOAD_ID_BYTES)
+            ended.append((keys.manifest(manifest), encode(Manifest(blobs, sizes))))
+        record = make_record(
+            sum(sizes),
+            digests,
+            upload.record.attributes(),
+            upload.record.owner,
+            [] if manifest else blobs,
+            [] if manifest else sizes,
+            manifest,
+        )
+        try:
+            await self._objects.commit(
+                found, key, record, conditions, [], [upload.check, *checks], ended
+            )
+        except CommitConflict as conflict:
+            if conflict.fields.get("check") == upload.check:
+                raise _no_such_upload(upload_id) from None
+            raise InvalidRequest("a part was replaced meanwhile", reason="InvalidPart") from None
+        self._clean_later(upload.id, EndedUpload(numbers))
+        return await self._objects.info_of(key, record)
+
+    async def _read_parts(
+        self, upload: _Upload, parts: Sequence[CompletePart]
+    ) -> tuple[list[PartRecord], list[Check]]:
+        rows = [keys.part(upload.id, part.number) for part in parts]
+        raws = await self._kv.aget_many(rows)
+        records: list[PartRecord] = []
+        checks: list[Check] = []
+        for row, raw, part in zip(rows, raws, parts, strict=True):
+            record = None if raw is None else decode_part(raw)
+            if raw is None or record is None or record.etag != part.etag:
+                raise InvalidRequest(
+                    f"part {part.number} was not uploaded with this ETag",
+                    reason="InvalidPart",
+                    part=part.number,
+                )
+            records.append(record)
+            checks.append(Equals(row, raw))
+        for part, record in zip(parts[:-1], records, strict=False):
+            if record.size < self._part_size_bytes_min:
+                raise InvalidRequest(
+                    f"part {part.number} has {record.size} bytes, every part but the last must "
+                    f"have {self._part_size_bytes_min}",
+                    reason="EntityTooSmall",
+                    part=part.number,
+                    size=record.size,
+                    minimum=self._part_size_bytes_min,
+                    etag=record.etag,
+                )
+        return records, checks
+
+    async def abort(self, bucket: str, key: bytes, upload_id: str) -> None:
+        _, upload = await self._find(bucket, key, upload_id)
+        ended = EndedUpload([])
+        try:
+            await self._kv.commit(
+                [upload.check], [(upload.row, None), (keys.ended(upload.id), encode(ended))]
+            )
+        except CommitConflict:
+            raise _no_such_upload(upload_id) from None
+        await self._clean(upload.id, ended)
+
+    def _clean_later(self, upload_id: bytes, ended: EndedUpload) -> None:
+        task = asyncio.get_running_loop().create_task(self._clean_logged(upload_id, ended))
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
+
+    async def _clean_logged(self, upload_id: bytes, ended: EndedUpload) -> None:
+        try:
+            await self._clean(upload_id, ended)
+        except Exception as error:  # it is written down; the next start goes on
+            _log.warning("cleaning up after upload %s: %s", upload_id.hex(), error)
+
+    async def _clean(self, upload_id: bytes, ended: EndedUpload) -> None:
+        """Drop the part rows of an upload that has ended; parts nobody took over are garbage."""
+        keep = set(ended.keep)
+        prefix = keys.parts(upload_id)
+        while rows := await self._kv.ascan_prefix(prefix, limit=_PAGE):
+            writes: list[Write] = [(row, None) for row, _ in rows]
+            unused: list[BlobRef] = []
+            for row, raw in rows:
+                if _number(row) not in keep:
+                    unused += decode_part(raw).blobs
+            if unused:
+                writes.append(garbage_row(unused))
+            await self._kv.commit([], writes)
+        await self._kv.commit([], [(keys.ended(upload_id), None)])
+        self._collector.wake()
+
+
+def multipart_digests(parts: Sequence[PartInfo]) -> PayloadDigests:
+    """S3's ETag of a multipart object: the MD5 of the parts' MD5s, and how many there were."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for part in parts:
+        digest.update(bytes.fromhex(part.etag))
+    return PayloadDigests(f"{digest.hexdigest()}-{len(parts)}")
+
+
+def _part_record(size: int, digests: PayloadDigests, blobs: list[BlobRef]) -> PartRecord:
+    return PartRecord(size, digests.etag, now_ms(), dict(digests.checksums), blobs)
+
+
+def _number(row: bytes) -> int:
+    return decode_uint(row, len(row) - 2, 2)
+
+
+def _no_such_upload(upload_id: str) -> NotFound:
+    return NotFound("there is no such upload", kind="upload", upload_id=upload_id)
