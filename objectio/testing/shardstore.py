@@ -93,6 +93,19 @@ class MemoryShardStore:
         assert found is not None
         return found
 
+    def plan_read(
+        self, key: ShardKey, offset: int = 0, length: int | None = None
+    ) -> Callable[[], Buffer] | None:
+        if key not in self._device.shards:
+            raise NotFound("no such shard on this device", kind="shard")
+
+        def read() -> Buffer:
+            found = self.read_now(key, offset, length)
+            assert found is not None
+            return found
+
+        return read
+
     async def scan(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:
         keys = sorted(key for key in self._device.shards if after is None or key > after)
         found = ((key, *self._device.shards[key]) for key in keys[:limit])

@@ -66,15 +66,17 @@ def fate(call: Callable[[Done], None]) -> asyncio.Future[None]:
 
 
 async def read(store: ShardStore, key: ShardKey, *span: int) -> bytes:
-    """Through both ways, which must agree."""
+    """Through all three ways, which must agree."""
     now = store.read_now(key, *span)
     slow = bytes(await store.read(key, *span))
     assert now is None or bytes(now) == slow
+    plan = store.plan_read(key, *span)
+    assert plan is None or bytes(await asyncio.to_thread(plan)) == slow
     return slow
 
 
 async def missing(store: ShardStore, key: ShardKey) -> bool:
-    """Whether neither way finds the shard."""
+    """Whether no way finds the shard."""
     try:
         await store.read(key)
     except NotFound as error:
@@ -84,6 +86,8 @@ async def missing(store: ShardStore, key: ShardKey) -> bool:
         return False
     with contextlib.suppress(NotFound):
         assert store.read_now(key) is None, "read_now finds a shard that read does not"
+    with contextlib.suppress(NotFound):
+        assert store.plan_read(key) is None, "plan_read finds a shard that read does not"
     return True
 
 
