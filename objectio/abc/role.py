@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from objectio.abc.api import FrontEndFactory
 from objectio.abc.context import Context
+from objectio.abc.metrics import Exporter, Metrics
+from objectio.abc.placement import Placement
+from objectio.abc.shardstore import ShardStore, ShardStoreFactory
 
 
 class Service(Protocol):
@@ -28,16 +32,58 @@ class Service(Protocol):
 
 
 class NodeParts(Protocol):
-    """What the runtime has built so far on this node; a role takes what it needs from it."""
+    """What the runtime gives a role: the configuration, drivers opened as it says, and the parts
+    that other roles of the node have provided. Opening raises `ConfigError` or a `PluginError`."""
 
     @property
-    def config(self) -> Any: ...
+    def config(self) -> Any:
+        """The node's whole configuration, an `objectio.config.Config`."""
+        ...
+
+    @property
+    def metrics(self) -> Metrics: ...
+
+    @property
+    def exporter(self) -> Exporter | None: ...
+
+    @property
+    def events(self) -> Any:
+        """Where OSDs going up and down are announced to plugins."""
+        ...
 
     def part(self, name: str) -> Any:
-        """An earlier part by name (kv, shardstores, objects, …). Raises `ConfigError`."""
+        """A part of an earlier role by name (kv, cluster, devices, objects, …)."""
         ...
 
     def provide(self, name: str, part: Any) -> None: ...
+
+    def open_kv(self) -> Any:
+        """The configured `objectio.kv.store.KVStore`, in its filters."""
+        ...
+
+    def open_shardstores(self) -> ShardStoreFactory: ...
+
+    def wrap_shardstore(self, osd: int, store: ShardStore) -> ShardStore:
+        """An opened device in the configured filters."""
+        ...
+
+    def open_codecs(self) -> Any:
+        """All installed codecs, as `objectio.erasure.ErasureCodes`."""
+        ...
+
+    def open_placement(self, name: str) -> Placement: ...
+
+    def best_name(self, kind: str) -> str:
+        """The name of the driver that is taken where the configuration names none."""
+        ...
+
+    def open_apis(self) -> Mapping[str, FrontEndFactory]:
+        """The front ends to serve, by name."""
+        ...
+
+    def health(self) -> Mapping[str, Any]:
+        """The health of all roles of this node."""
+        ...
 
 
 class RoleFactory(Protocol):

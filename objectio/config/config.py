@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from objectio.abc.driver import Driver
+from objectio.abc.filter import FilterDriver
 from objectio.config.decode import decode
 from objectio.config.schema import DiskSection, Sections
 
@@ -38,6 +39,11 @@ class Config(Sections, frozen=True, kw_only=True):
     def disk_path(self, disk: DiskSection) -> Path:
         """Where the device is: relative to the data directory."""
         return self.data_dir / disk.path
+
+    def filter_settings(self, driver: FilterDriver) -> msgspec.Struct:
+        """A filter's settings, from `[filter.<name>]`. Raises `ConfigError`."""
+        table = self.driver_tables.get("filter", {}).get(driver.name, {})
+        return decode(driver.config, table, f"filter.{driver.name}", lambda key: self.origin)
 
     def driver_settings(self, section: str, driver: Driver[ConfigT, Any]) -> ConfigT:
         """The driver's own settings, from `[<section>.<driver name>]`. Raises `ConfigError`."""

@@ -28,6 +28,7 @@ DRIVER_TABLES: Final = {
     "placement": "placement",
     "api": "api",
     "metrics": "exporter",
+    "filter": "filter",
 }
 """Sections whose tables hold settings of drivers, and the kind of these."""
 
@@ -86,6 +87,9 @@ class KvSection(Section, frozen=True, kw_only=True):
     driver: Annotated[
         DriverName, Meta(description="An installed engine; empty takes the best one installed.")
     ] = ""
+    filters: Annotated[
+        tuple[DriverName, ...], Meta(description="Filters around the engine, outermost first.")
+    ] = ()
 
 
 class DiskSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +106,20 @@ class DiskSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     weight: Annotated[float, Meta(ge=0, description="Relative capacity; 0 takes no data.")] = 1.0
     host: Annotated[str, Meta(min_length=1, description="The host it is in.")] = "localhost"
     rack: Annotated[str, Meta(min_length=1, description="The rack that host is in.")] = "default"
+    size_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Size of the image file to make where there is none; 0 makes a directory.",
+        ),
+    ] = 0
+    replace_blank: Annotated[
+        bool,
+        Meta(
+            description="Whether a blank disk in place of a known one is taken into service and "
+            "refilled by itself. Leave it false where a missing mount would look like one."
+        ),
+    ] = False
 
 
 class OsdSection(Section, frozen=True, kw_only=True):
@@ -111,6 +129,13 @@ class OsdSection(Section, frozen=True, kw_only=True):
         DriverName,
         Meta(description="An installed shard store; empty takes the best one installed."),
     ] = "log"
+    filters: Annotated[
+        tuple[DriverName, ...], Meta(description="Filters around each device, outermost first.")
+    ] = ()
+    check_seconds: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(description="Pause between two looks at every device."),
+    ] = 2.0
     disk: Annotated[tuple[DiskSection, ...], Meta(description="The devices.")] = ()
 
     def __post_init__(self) -> None:
@@ -216,6 +241,9 @@ class GatewaySection(Section, frozen=True, kw_only=True):
     connections_max: Annotated[
         int, Meta(ge=1, description="Connections at a time; more are answered 503.")
     ] = 4096
+    metrics_public: Annotated[
+        bool, Meta(description="Whether `/metrics` is shown to other machines than this one.")
+    ] = False
 
     def __post_init__(self) -> None:
         if int(self.listen.rpartition(":")[2]) > 65_535:
@@ -229,6 +257,10 @@ class MetricsSection(Section, frozen=True, kw_only=True):
         DriverName,
         Meta(description="An installed exporter; empty takes the best one installed, if any is."),
     ] = ""
+
+
+class FilterSection(Section, frozen=True, kw_only=True):
+    """Settings of filters, in a table for each: where one is used is said in `[kv]` and `[osd]`."""
 
 
 class Sections(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -245,3 +277,4 @@ class Sections(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     gateway: GatewaySection = GatewaySection()
     api: ApiSection = ApiSection()
     metrics: MetricsSection = MetricsSection()
+    filter: FilterSection = FilterSection()

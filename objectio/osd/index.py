@@ -118,7 +118,7 @@ class Index:
                 self.refresh()
             return self._standing.get(key)  # type: ignore[no-any-return]
         with self._env.begin(db=self._entries) as txn:
-            return txn.get(key)  # type: ignore[no-any-return]
+            return txn.get(key)
 
     def scan(self, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """The next entries in key order."""

@@ -1,0 +1,125 @@
+"""The gateway role: the object store and the API front ends, behind the one gate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from objectio.abc.api import ApiContext
+from objectio.abc.context import Context
+from objectio.abc.driver import Driver, NoConfig
+from objectio.abc.role import NodeParts, Service
+from objectio.gateway.app import GatewayApp
+from objectio.gateway.gate import Gate
+from objectio.gateway.server import HttpServer
+from objectio.iam.credentials import RootCredentials
+from objectio.meta.records import PoolRecord
+from objectio.model.cluster import ClusterMap, Osd, OsdId
+from objectio.store.pools import Pools
+from objectio.store.service import ObjectStore, StoreSettings
+
+_log: Final = logging.getLogger("objectio.gateway")
+
+
+class GatewayService:
+    """Provides `objects` and `endpoint`."""
+
+    def __init__(self, parts: NodeParts) -> None:
+        self._parts = parts
+        self._store: ObjectStore | None = None
+        self._server: HttpServer | None = None
+
+    async def start(self) -> None:
+        parts, config = self._parts, self._parts.config
+        self._store = await self._build_store()
+        parts.provide("objects", self._store)
+        exporter = parts.exporter
+        context = ApiContext(self._store, parts.metrics, config.gateway.region)
+        front_ends = {name: factory.build(context) for name, factory in parts.open_apis().items()}
+        if not front_ends:
+            _log.warning("no API front end is installed: only /health is served")
+        gate = Gate(
+            RootCredentials.load(config.data_dir),
+            region=config.gateway.region,
+            auth_enabled=config.gateway.auth,
+        )
+        app = GatewayApp(
+            front_ends,
+            gate,
+            metrics=parts.metrics,
+            health=parts.health,
+            exporter=exporter,
+            metrics_public=config.gateway.metrics_public,
+            body_idle_seconds=config.gateway.body_idle_seconds,
+        )
+        host, _, port = config.gateway.listen.rpartition(":")
+        self._server = HttpServer(
+            app,
+            host.strip("[]"),
+            int(port),
+            connections_max=config.gateway.connections_max,
+        )
+        await self._server.start()
+        parts.provide("endpoint", self._server.endpoint)
+
+    async def _build_store(self) -> ObjectStore:
+        parts, config = self._parts, self._parts.config
+        kv = parts.part("kv")
+        pools = Pools(kv, parts.open_codecs(), parts.open_placement)
+        pool = config.pool
+        record = PoolRecord(
+            pool.family,
+            pool.data_shards,
+            pool.parity_shards,
+            pool.stripe_size_bytes,
+            pool.failure_domain,
+            pool.placement_groups,
+            pool.placement or parts.best_name("placement"),
+        )
+        osds = tuple(
+            Osd(id=OsdId(disk.id), weight=disk.weight, host=disk.host, rack=disk.rack)
+            for disk in sorted(config.osd.disk, key=lambda disk: disk.id)
+        )
+        await pools.load(record, ClusterMap(epoch=1, osds=osds), pool.codec)
+        settings = config.store
+        store = ObjectStore(
+            kv,
+            parts.part("devices"),
+            pools,
+            StoreSettings(
+                memory_bytes_max=settings.memory_bytes_max,
+                write_straggler_seconds=settings.write_straggler_seconds,
+                gc_grace_seconds=settings.gc_grace_seconds,
+                part_size_bytes_min=settings.part_size_bytes_min,
+                repair_interval_seconds=settings.repair_interval_seconds,
+            ),
+        )
+        await store.start()
+        return store
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop()
+        if self._store is not None:
+            await self._store.stop()
+
+    def health(self) -> Mapping[str, Any]:
+        if self._store is None:
+            return {"ok": False}
+        return self._store.health()
+
+
+class GatewayRole:
+    after = ("meta", "osd")
+
+    def build(self, parts: NodeParts, context: Context) -> Service:
+        return GatewayService(parts)
+
+
+DRIVER = Driver(
+    name="gateway",
+    config=NoConfig,
+    open=lambda config, context: GatewayRole(),
+    summary="Serves the APIs over HTTP",
+)

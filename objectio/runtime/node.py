@@ -1,0 +1,210 @@
+"""The composition root: configuration → drivers → roles → serve → stop.
+
+Start goes from the bottom up, stop from the top down. Whatever a start fails at, everything that
+had been started is stopped again before the error is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from objectio.abc.api import FrontEndFactory
+from objectio.abc.context import Context
+from objectio.abc.driver import AnyDriver
+from objectio.abc.filter import FilterKind
+from objectio.abc.metrics import Exporter, Metrics, NullMetrics
+from objectio.abc.placement import Placement
+from objectio.abc.role import RoleFactory, Service
+from objectio.abc.shardstore import ShardStore, ShardStoreFactory
+from objectio.config import Config, check_drivers
+from objectio.erasure.code import ErasureCodes
+from objectio.errors import ConfigError, DriverUnavailable, PluginError
+from objectio.hookspecs.lifecycle import EventKind, NodeEvent
+from objectio.kv.store import KVStore
+from objectio.plugin.loader import Plugins
+
+_log: Final = logging.getLogger("objectio.runtime")
+
+
+class Events:
+    """Announces what happens on this node to all plugins."""
+
+    def __init__(self, plugins: Plugins, node: str) -> None:
+        self._plugins = plugins
+        self._node = node
+
+    def emit(self, kind: EventKind, **details: object) -> None:
+        self._plugins.emit(NodeEvent(kind, self._node, details))
+
+    def up(self, osd: int, *, blank: bool) -> None:
+        self.emit(EventKind.OSD_UP, osd=osd, blank=blank)
+
+    def down(self, osd: int, reason: str) -> None:
+        self.emit(EventKind.OSD_DOWN, osd=osd, reason=reason)
+
+
+class Node:
+    """One process of ObjectIO; implements `objectio.abc.role.NodeParts`."""
+
+    def __init__(self, config: Config, plugins: Plugins) -> None:
+        check_drivers(config, plugins.registry)
+        self.config = config
+        self.plugins = plugins
+        self.registry = plugins.registry
+        self.events = Events(plugins, config.node.name)
+        self.exporter: Exporter | None = None
+        self.metrics: Metrics = NullMetrics()
+        self._parts: dict[str, Any] = {}
+        self._services: list[tuple[str, Service]] = []
+
+    # Life-cycle.
+
+    async def start(self) -> None:
+        self._open_exporter()
+        self.config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            for name, role in self._roles_in_order():
+                service = role.build(self, self._context("role", name))
+                self._services.append((name, service))
+                await service.start()
+        except BaseException:
+            await self.stop()
+            raise
+        self.events.emit(EventKind.STARTED)
+
+    async def stop(self) -> None:
+        if self._services:
+            self.events.emit(EventKind.STOPPING)
+        while self._services:
+            name, service = self._services.pop()
+            try:
+                await service.stop()
+            except Exception:
+                _log.exception("stopping the role %s", name)
+
+    def health(self) -> Mapping[str, Any]:
+        roles = {name: dict(service.health()) for name, service in self._services}
+        ok = bool(roles) and all(role.get("ok") for role in roles.values())
+        degraded = any(role.get("degraded") for role in roles.values())
+        return {"ok": ok, "degraded": degraded, "node": self.config.node.name, "roles": roles}
+
+    def _roles_in_order(self) -> list[tuple[str, RoleFactory]]:
+        left: dict[str, RoleFactory] = {}
+        for name in self.config.node.roles:
+            driver = self.registry.get("role", name)
+            left[name] = driver.open(driver.config(), self._context("role", name))
+        ordered: list[tuple[str, RoleFactory]] = []
+        while left:
+            ready = [name for name, role in left.items() if not set(role.after) & set(left)]
+            if not ready:
+                raise ConfigError(f"these roles wait for each other: {', '.join(left)}")
+            ordered += [(name, left.pop(name)) for name in ready]
+        return ordered
+
+    # Parts that roles provide to each other.
+
+    def part(self, name: str) -> Any:
+        try:
+            return self._parts[name]
+        except KeyError:
+            raise ConfigError(
+                f"this node has nothing that provides {name!r}: add the role to node.roles"
+            ) from None
+
+    def provide(self, name: str, part: Any) -> None:
+        self._parts[name] = part
+
+    # Drivers.
+
+    def _context(self, kind: str, name: str) -> Context:
+        directory = self.config.data_dir / _DIRECTORIES.get(kind, f"{kind}-{name}")
+        return Context(
+            name=name,
+            data_dir=directory,
+            log=logging.getLogger(f"objectio.{kind}.{name}"),
+            metrics=self.metrics,
+        )
+
+    def _open(self, section: str, kind: str, driver: AnyDriver) -> Any:
+        context = self._context(kind, driver.name)
+        if kind in _DIRECTORIES:
+            context.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return driver.open(self.config.driver_settings(section, driver), context)
+
+    def _choose(self, kind: str, name: str) -> AnyDriver:
+        return self.registry.get(kind, name) if name else self.registry.best(kind)
+
+    def best_name(self, kind: str) -> str:
+        return self.registry.best(kind).name
+
+    def _open_exporter(self) -> None:
+        name = self.config.metrics.exporter
+        if not name and not self.registry.names("exporter"):
+            return
+        self.exporter = self._open("metrics", "exporter", self._choose("exporter", name))
+        assert self.exporter is not None
+        self.metrics = self.exporter.metrics
+
+    def open_kv(self) -> KVStore:
+        driver = self._choose("kv", self.config.kv.driver)
+        opened = self._open("kv", "kv", driver)
+        for name in reversed(self.config.kv.filters):
+            each = self.registry.get_filter(FilterKind.KV, name)
+            opened = each.open(
+                self.config.filter_settings(each), self._context("filter", name), opened
+            )
+        return KVStore(opened, driver.capabilities, driver.threads, metrics=self.metrics)
+
+    def open_shardstores(self) -> ShardStoreFactory:
+        driver = self._choose("shardstore", self.config.osd.driver)
+        factory: ShardStoreFactory = self._open("osd", "shardstore", driver)
+        return factory
+
+    def wrap_shardstore(self, osd: int, store: ShardStore) -> ShardStore:
+        for name in reversed(self.config.osd.filters):
+            each = self.registry.get_filter(FilterKind.SHARDSTORE, name)
+            context = self._context("filter", f"{name}-osd{osd}")
+            store = each.open(self.config.filter_settings(each), context, store)
+        return store
+
+    def open_codecs(self) -> ErasureCodes:
+        """Every codec that can be opened here; one that cannot is passed over unless it is named."""
+        opened = []
+        for name in self.registry.names("codec"):
+            try:
+                driver = self.registry.get("codec", name)
+                factory = self._open("codec", "codec", driver)
+            except (DriverUnavailable, PluginError) as error:
+                if name == self.config.pool.codec:
+                    raise
+                _log.warning("codec %s is not available: %s", name, error)
+                continue
+            opened.append((name, driver.rank, driver.threads, factory))
+        return ErasureCodes(opened)
+
+    def open_placement(self, name: str) -> Placement:
+        driver = self._choose("placement", name)
+        placement: Placement = self._open("placement", "placement", driver)
+        return placement
+
+    def open_apis(self) -> Mapping[str, FrontEndFactory]:
+        names = self.config.gateway.apis or self.registry.names("api")
+        return {name: self._open("api", "api", self.registry.get("api", name)) for name in names}
+
+
+_DIRECTORIES: Final = {"kv": "meta", "shardstore": "index"}
+"""Kinds of drivers that keep files, and where below the node's data directory."""
+
+
+async def serve(config: Config, plugins: Plugins, stop: asyncio.Event, ready: Any) -> None:
+    """Run a node until `stop` is set; `ready(node)` is called once it serves."""
+    node = Node(config, plugins)
+    await node.start()
+    try:
+        ready(node)
+        await stop.wait()
+    finally:
+        await node.stop()
