@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Response, Scope, Send
@@ -45,18 +44,19 @@ class S3FrontEnd:
             await self._send_stream(reply, start, send)
 
     async def _send_stream(self, reply: Stream, start: dict[str, object], send: Send) -> None:
+        rest = reply.rest
         left = reply.length - len(memoryview(reply.first))
         try:
-            async with aclosing(reply.rest) as rest:  # type: ignore[type-var]
-                await send(start)
-                await send(
-                    {"type": "http.response.body", "body": reply.first, "more_body": left > 0}
-                )
-                while left > 0:
-                    piece = await anext(rest)
-                    left -= len(memoryview(piece))
-                    await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+            await send(start)
+            await send({"type": "http.response.body", "body": reply.first, "more_body": left > 0})
+            while left > 0:
+                piece = await anext(rest)
+                left -= len(memoryview(piece))
+                await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
         finally:
+            # What is prefetched is given up now, not when the garbage is collected.
+            if isinstance(rest, AsyncGenerator):
+                await rest.aclose()
             reply.reader.close()
 
     def error(self, error: Exception, scope: Scope, request_id: str) -> Response:
@@ -103,8 +103,8 @@ def _more(error: Exception, code: str, op: object) -> list[tuple[str, str]]:
     if isinstance(error, RangeNotSatisfiable):
         found.append(("RangeRequested", str(error.fields.get("range", ""))))
         found.append(("ActualObjectSize", str(error.fields.get("size", ""))))
-    if isinstance(op, Operation):
-        if code in ("NoSuchKey", "NoSuchVersion") and op.spec.name != "CopyObject":
+    if isinstance(op, Operation) and op.source is None:  # else it may be about the source
+        if code in ("NoSuchKey", "NoSuchVersion"):
             found.append(("Key", op.key.decode("utf-8", "replace")))
         about_bucket = ("NoSuchBucket", "BucketNotEmpty", "BucketAlreadyExists")
         if code in about_bucket and "BucketName" not in named:

@@ -140,6 +140,24 @@ async def test_malformed(s3, three, body):
     assert len(left(s3)) == 3
 
 
+async def test_one_failure_leaves_the_others(make_s3, caplog):
+    from objectio.errors import InsufficientShards
+    from objectio.testing.objects import MemoryObjects
+
+    class Failing(MemoryObjects):
+        async def delete_objects(self, bucket, keys):
+            return [
+                InsufficientShards("osd 3 of /dev/x") if key == b"b" else None for key, _ in keys
+            ]
+
+    s3 = make_s3(Failing())
+    await s3.put("/bucket", b"")
+    answer = await s3("POST", "/bucket?delete", body=document("a", "b"))
+    assert "<Deleted><Key>a</Key></Deleted><Error><Key>b</Key><Code>SlowDown</Code>" in answer.text
+    assert "osd" not in answer.text
+    assert "osd 3" in caplog.text
+
+
 async def test_no_such_bucket(s3):
     refused = await s3.refused("POST", "/missing?delete", body=document("a"))
     assert refused == (404, "NoSuchBucket")

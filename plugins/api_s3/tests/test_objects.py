@@ -6,8 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from objectio.abc.api import ANONYMOUS, ApiContext, Identity
+from objectio.abc.api import ANONYMOUS, ApiContext, Identity, Request
 from objectio.abc.metrics import NullMetrics
+from objectio.errors import InsufficientShards
+from objectio.gateway.gate import ROOT
+from objectio.testing.api import make_scope
 from objectio.testing.objects import MemoryObjects
 
 READER = Identity("reader", "arn:aws:iam::000000000000:user/reader", "READERKEY")
@@ -60,6 +63,72 @@ async def test_large_objects_are_streamed(bucket, s3):
     assert got.pieces == 16
     got = await s3.get("/bucket/key", range="bytes=100-199999")
     assert (got.status, got.body) == (206, data[100:200000])
+    assert not s3.objects.open_readers
+
+
+class Breaking(MemoryObjects):
+    """Streams that break after some pieces."""
+
+    def __init__(self, pieces):
+        super().__init__(read_now_bytes_max=0, piece_size_bytes=10)
+        self.pieces = pieces
+
+    async def get_object(self, bucket, key, *, version_id=None):
+        reader = await super().get_object(bucket, key, version_id=version_id)
+        whole = reader.stream
+
+        async def stream(start, length):
+            left = self.pieces
+            async for piece in whole(start, length):
+                if not left:
+                    raise InsufficientShards("shards are missing")
+                left -= 1
+                yield piece
+
+        reader.stream = stream
+        return reader
+
+
+async def test_a_read_that_fails_at_once_has_a_status(make_s3):
+    s3 = make_s3(Breaking(0))
+    await s3.put("/bucket", b"")
+    await s3.put("/bucket/key", bytes(100))
+    assert await s3.refused("GET", "/bucket/key") == (503, "SlowDown")
+    assert not s3.objects.open_readers
+
+
+async def start_reading(s3, send):
+    access = s3.front_end.classify(make_scope("GET", "/bucket/key"))
+    scope = {"objectio": Request("R", access, ROOT, None, lambda action, resource: None)}
+    await s3.front_end.app(scope, None, send)
+
+
+async def test_a_read_that_fails_later_is_not_a_whole_response(make_s3):
+    s3 = make_s3(Breaking(3))
+    await s3.put("/bucket", b"")
+    await s3.put("/bucket/key", bytes(100))
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    with pytest.raises(InsufficientShards):
+        await start_reading(s3, send)
+    assert [message.get("more_body") for message in sent] == [None, True, True, True]
+    assert not s3.objects.open_readers
+
+
+async def test_a_client_that_goes_away(make_s3):
+    s3 = make_s3(MemoryObjects(read_now_bytes_max=0, piece_size_bytes=10))
+    await s3.put("/bucket", b"")
+    await s3.put("/bucket/key", bytes(100))
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await start_reading(s3, send)
     assert not s3.objects.open_readers
 
 
@@ -137,9 +206,6 @@ async def test_response_overrides_need_a_signature(s3, bucket, monkeypatch):
     from objectio_api_s3.errors import Refusal
     from objectio_api_s3.operations.object import get_object
     from objectio_api_s3.request import Call
-
-    from objectio.abc.api import Request
-    from objectio.testing.api import make_scope
 
     await s3.put("/bucket/key")
     access = s3.front_end.classify(make_scope("GET", "/bucket/key?response-content-type=x"))

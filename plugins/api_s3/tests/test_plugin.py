@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import objectio_api_s3.plugin as plugin
+from objectio_api_s3.router import OPERATIONS
 
 from objectio.abc.driver import NoConfig
 from objectio.testing.context import make_context
@@ -36,3 +39,9 @@ def test_a_missing_library_is_named():
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "awscrt" in found.stdout, found.stderr
+
+
+def test_the_readme_names_every_operation():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    table = readme.split("## Operations")[1].split("\n\n")[1]
+    assert set(re.findall(r"`(\w+)`", table)) == OPERATIONS

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from objectio import limits
-from objectio.errors import AccessDenied
+from objectio.errors import AccessDenied, ObjectIOError
 from objectio_api_s3.conditions import write_conditions
 from objectio_api_s3.errors import Refusal, explain, refuse
 from objectio_api_s3.headers import Headers
 from objectio_api_s3.parse import Node, parse
 from objectio_api_s3.request import Call, Reply, arn, empty_reply, xml_reply
 from objectio_api_s3.xml import element, optional
+
+logger = logging.getLogger("objectio.api.s3")
 
 
 async def delete_object(call: Call) -> Reply:
@@ -37,7 +40,7 @@ async def delete_objects(call: Call) -> Reply:
     fates: list[Exception | None] = [_authorize(call, key) for key, _, _ in entries]
     allowed = [at for at, fate in enumerate(fates) if fate is None]
     plain = [at for at in allowed if entries[at][2] is None]
-    if plain or not allowed:
+    if plain:
         keys = [(entries[at][0], entries[at][1]) for at in plain]
         done = await call.context.objects.delete_objects(op.bucket, keys)
         for at, fate in zip(plain, done, strict=True):
@@ -94,7 +97,7 @@ async def _delete_if(call: Call, entry: _Entry) -> Exception | None:
         await call.context.objects.delete_object(
             call.op.bucket, key, version_id=version_id, conditions=conditions
         )
-    except Exception as error:
+    except ObjectIOError as error:
         return error
     return None
 
@@ -105,4 +108,6 @@ def _outcome(entry: _Entry, fate: Exception | None) -> str:
     if fate is None:
         return f"<Deleted>{said}</Deleted>"
     answer = explain(fate)
+    if answer.status >= 500:
+        logger.error("a key of DeleteObjects was not deleted: %s: %s", type(fate).__name__, fate)
     return f"<Error>{said}<Code>{answer.code}</Code>{element('Message', answer.message)}</Error>"
