@@ -1,3 +1,5 @@
+"""Buckets: their names, life, location and listing."""
+
 from __future__ import annotations
 
 import pytest

@@ -6,14 +6,12 @@ chunked body over https.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import shutil
 import ssl
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -27,67 +25,19 @@ from objectio_api_s3.frontend import S3Factory
 
 from objectio.abc.api import ApiContext
 from objectio.abc.metrics import NullMetrics
-from objectio.gateway.app import GatewayApp
-from objectio.gateway.gate import Gate
-from objectio.gateway.server import HttpServer
-from objectio.iam.credentials import StaticCredentials, root_credential
 from objectio.limits import MIB
 from objectio.testing.objects import MemoryObjects
+from objectio.testing.serving import ACCESS_KEY, SECRET_KEY, FrontEndServer, make_tls
 
 pytestmark = pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
-ACCESS_KEY, SECRET_KEY = "AKIACLIENTTESTS", "a-secret-of-the-client-tests"
 LARGE = hashlib.shake_128(b"seed").digest(12 * MIB + 123)
-
-
-def make_tls(directory: Path):
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, to make a certificate, is not installed")
-    key, certificate = directory / "key.pem", directory / "cert.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
-            *("-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
-
-
-class Server:
-    """The front end in a thread with a loop of its own, since boto3 blocks."""
-
-    def __init__(self, tls):
-        self.objects = MemoryObjects()
-        context = ApiContext(objects=self.objects, metrics=NullMetrics())
-        gate = Gate(StaticCredentials([root_credential(ACCESS_KEY, SECRET_KEY)]))
-        app = GatewayApp({"s3": S3Factory().build(context)}, gate)
-        self._server = HttpServer(app, port=0, tls=tls)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-
-    def _run(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
-
-    def __enter__(self):
-        self._thread.start()
-        self._run(self._server.start())
-        self.endpoint = self._server.endpoint
-        return self
-
-    def __exit__(self, *_):
-        self._run(self._server.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 @pytest.fixture(scope="module", params=["http", "https"])
 def server(request, tmp_path_factory):
     tls = make_tls(tmp_path_factory.mktemp("tls")) if request.param == "https" else None
-    with Server(tls) as found:
+    context = ApiContext(objects=MemoryObjects(), metrics=NullMetrics())
+    with FrontEndServer({"s3": S3Factory().build(context)}, tls) as found:
         yield found
 
 

@@ -1,3 +1,5 @@
+"""The S3 front end is one."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""CopyObject, and who may copy what."""
+
 from __future__ import annotations
 
 import base64

@@ -1,3 +1,5 @@
+"""DeleteObjects: many keys, each with its own fate."""
+
 from __future__ import annotations
 
 import base64

@@ -1,3 +1,5 @@
+"""Which code and status an error has, and what is told about it."""
+
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET

@@ -1,3 +1,5 @@
+"""Uploads in parts, from the first to the last call."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,3 +1,5 @@
+"""Put, get, head and delete of one object, and ranges."""
+
 from __future__ import annotations
 
 import hashlib
@@ -9,8 +11,7 @@ from hypothesis import strategies as st
 from objectio.abc.api import ANONYMOUS, ApiContext, Identity, Request
 from objectio.abc.metrics import NullMetrics
 from objectio.errors import InsufficientShards
-from objectio.gateway.gate import ROOT
-from objectio.testing.api import make_scope
+from objectio.testing.api import ROOT, make_scope
 from objectio.testing.objects import MemoryObjects
 
 READER = Identity("reader", "arn:aws:iam::000000000000:user/reader", "READERKEY")

@@ -1,3 +1,5 @@
+"""The driver: found without its libraries, opened with them."""
+
 from __future__ import annotations
 
 import re
