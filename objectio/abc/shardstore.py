@@ -133,7 +133,9 @@ class ShardStore(Protocol):
     def usage(self) -> StoreUsage: ...
 
     async def check(self) -> None:
-        """A cheap look whether the device is still there; raises `DeviceFailed` if not."""
+        """A cheap look whether the device is still there; raises `DeviceFailed` if not, with
+        `fields["gone"]` where it will not come back under this handle. A FAILED store that passes
+        takes writes again once it is opened anew."""
         ...
 
     async def close(self) -> None:

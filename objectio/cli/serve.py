@@ -127,6 +127,8 @@ def _set_up_logging(config: Config) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.log.level.upper())
+    if not config.log.requests:
+        logging.getLogger("objectio.gateway.request").setLevel(logging.WARNING)
 
 
 def tune_process() -> None:

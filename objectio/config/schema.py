@@ -76,6 +76,9 @@ class LogSection(Section, frozen=True, kw_only=True):
         Literal["debug", "info", "warning", "error"],
         Meta(description="The least important messages that are shown."),
     ] = "info"
+    requests: Annotated[
+        bool, Meta(description="Whether every request gets a line; failures of the node always do.")
+    ] = False
     format: Annotated[
         Literal["text", "json"], Meta(description="For people, or one JSON object for each line.")
     ] = "text"

@@ -192,13 +192,14 @@ class Device:
             _LIBC.fallocate(self._fd, _FALLOC_KEEP_SIZE_PUNCH_HOLE, offset, length)
 
     def check(self) -> None:
-        """Raises `DeviceFailed` if the path no longer leads to what is open."""
+        """Raises `DeviceFailed`, with `fields["gone"]`, if the path no longer leads to what is
+        open."""
         try:
             status = os.stat(self._file)
         except OSError as error:
-            raise DeviceFailed(f"{self.path} is gone: {error.strerror}") from error
+            raise DeviceFailed(f"{self.path} is gone: {error.strerror}", gone=True) from error
         if (status.st_dev, status.st_ino) != self._identity:
-            raise DeviceFailed(f"{self.path} was replaced while it was in use")
+            raise DeviceFailed(f"{self.path} was replaced while it was in use", gone=True)
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -239,7 +239,13 @@ class LogShardStore:
         return StoreUsage(capacity, used, live, shards)
 
     async def check(self) -> None:
-        await asyncio.to_thread(self._device.check)
+        await asyncio.to_thread(self._check)
+
+    def _check(self) -> None:
+        self._device.check()
+        if self._core.failure is not None:  # does it take writes again? the copy is the same bytes
+            self._device.pwritev([self._core.superblock.pack()], SUPERBLOCK_COPIES[1])
+            self._device.sync()
 
     async def close(self) -> None:
         if self._closed:
