@@ -192,7 +192,8 @@ def _open_kv(config: FaultConfig, context: Context, inner: KVDriver) -> KVDriver
 
 
 def _open_shardstore(config: FaultConfig, context: Context, inner: ShardStore) -> ShardStore:
-    names = [context.name, inner.device_id]
+    # The node calls the filter of each device "fault-osd3".
+    names = [context.name, context.name.removeprefix("fault-"), inner.device_id]
     return FaultyShardStore(FaultPlan(config, names, context.log), inner)
 
 

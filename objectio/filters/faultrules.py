@@ -4,7 +4,7 @@ A rules file is TOML, and may be written while the server runs; it is read again
 
     [[rules]]
     operation = "submit"      # every write of a shard …
-    device = "osd.3"          # … of this device
+    device = "osd3"           # … of this device
     error = "EIO"
 
 The counters of a rule begin anew when the file changes. An absent file has no rules.
@@ -50,7 +50,7 @@ class FaultRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ] = "*"
     device: Annotated[
-        str, msgspec.Meta(description="Only the driver of this name, or the device of this id.")
+        str, msgspec.Meta(description='Only this device: "osd3", or its id; empty: all.')
     ] = ""
     error: Annotated[
         Error,

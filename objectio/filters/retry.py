@@ -35,12 +35,19 @@ Delay = Annotated[
 DelayMax = Annotated[float, msgspec.Meta(ge=0, description="The longest wait.")]
 
 
-class RetryShardStoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the filter `retry` of shard stores."""
+class RetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the filter `retry`."""
 
     attempts: Attempts = 3
     delay_seconds: Delay = 0.02
     delay_seconds_max: DelayMax = 1.0
+    writes: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Also commits of key-value stores, which may then happen twice if they have "
+            "no checks. Never writes of shards."
+        ),
+    ] = False
 
     def waits(self) -> Iterator[float]:
         """The wait after each failed attempt but the last."""
@@ -48,18 +55,7 @@ class RetryShardStoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_un
             yield min(self.delay_seconds * 2**attempt, self.delay_seconds_max)
 
 
-class RetryKVConfig(RetryShardStoreConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the filter `retry` of key-value stores."""
-
-    writes: Annotated[
-        bool,
-        msgspec.Meta(
-            description="Also commits, which may then happen twice if they have no checks."
-        ),
-    ] = False
-
-
-def _again(call: Callable[[], T], config: RetryShardStoreConfig, log: logging.Logger) -> T:
+def _again(call: Callable[[], T], config: RetryConfig, log: logging.Logger) -> T:
     for wait in config.waits():
         try:
             return call()
@@ -74,7 +70,7 @@ def _again(call: Callable[[], T], config: RetryShardStoreConfig, log: logging.Lo
 class RetryKV(KVFilter):
     """Waits block, as the driver's own calls do: it is for engines whose reads may wait."""
 
-    def __init__(self, config: RetryKVConfig, log: logging.Logger, inner: KVDriver) -> None:
+    def __init__(self, config: RetryConfig, log: logging.Logger, inner: KVDriver) -> None:
         super().__init__(inner)
         self._config = config
         self._log = log
@@ -103,9 +99,7 @@ class RetryKV(KVFilter):
 
 
 class RetryShardStore(ShardStoreFilter):
-    def __init__(
-        self, config: RetryShardStoreConfig, log: logging.Logger, inner: ShardStore
-    ) -> None:
+    def __init__(self, config: RetryConfig, log: logging.Logger, inner: ShardStore) -> None:
         super().__init__(inner)
         self._config = config
         self._log = log
@@ -150,13 +144,11 @@ class RetryShardStore(ShardStoreFilter):
         await asyncio.sleep(wait)
 
 
-def _open_kv(config: RetryKVConfig, context: Context, inner: KVDriver) -> KVDriver:
+def _open_kv(config: RetryConfig, context: Context, inner: KVDriver) -> KVDriver:
     return RetryKV(config, context.log, inner)
 
 
-def _open_shardstore(
-    config: RetryShardStoreConfig, context: Context, inner: ShardStore
-) -> ShardStore:
+def _open_shardstore(config: RetryConfig, context: Context, inner: ShardStore) -> ShardStore:
     return RetryShardStore(config, context.log, inner)
 
 
@@ -164,14 +156,14 @@ DRIVERS = [
     FilterDriver(
         name="retry",
         wraps=FilterKind.KV,
-        config=RetryKVConfig,
+        config=RetryConfig,
         open=_open_kv,
         summary="makes failed reads again, and commits if told to",
     ),
     FilterDriver(
         name="retry",
         wraps=FilterKind.SHARDSTORE,
-        config=RetryShardStoreConfig,
+        config=RetryConfig,
         open=_open_shardstore,
         summary="makes failed reads again",
     ),
