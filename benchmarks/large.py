@@ -9,7 +9,7 @@ from typing import Final
 
 from benchmarks.bench import Bench, Result, Samples, numbered, rate
 from benchmarks.load import Connection, Failed, transfer
-from benchmarks.server import disks_down, remove_disks
+from benchmarks.server import remove_disks
 from benchmarks.small import make_bucket
 from benchmarks.yardsticks import device_writes_per_second, md5_bytes_per_second
 from objectio.limits import KIB, MIB
@@ -133,7 +133,7 @@ class GetDegraded:
     """The directories of two disks are removed while the server runs.
 
     The server still has their files open, and Linux lets it read them: so the measurement begins
-    when the server itself reports both as down, which a write makes it notice at the latest.
+    when the server's log calls both down, which a write makes it notice at the latest.
     """
 
     name = "degraded"
@@ -154,8 +154,9 @@ class GetDegraded:
         """All rounds at once: disks do not come back."""
         for _ in range(self._bench.settings.rounds):
             self._measure("healthy")
+        log_bytes = self._bench.server.log.stat().st_size
         remove_disks(self._bench.server, LOST_DISKS)
-        self._wait_until_noticed()
+        self._wait_until_noticed(log_bytes)
         for path in self._paths():
             _check_one(self._bench, path, self._body)
         for _ in range(self._bench.settings.rounds):
@@ -184,13 +185,13 @@ class GetDegraded:
         found = transfer(bench.server.endpoint, "GET", paths, size=OBJECT_BYTES, at_once=1)
         self._samples.add(name, found)
 
-    def _wait_until_noticed(self) -> None:
+    def _wait_until_noticed(self, since: int) -> None:
         server = self._bench.server
         deadline = time.monotonic() + NOTICED_SECONDS
         attempt = 0
-        while disks_down(server.health()) < len(LOST_DISKS):
+        while len(down := server.osds_down(since)) < len(LOST_DISKS):
             if time.monotonic() > deadline:
-                raise Failed(f"two disks are gone and /health says {server.health()}")
+                raise Failed(f"disks {LOST_DISKS} are gone and the log calls down: {down}")
             attempt += 1
             # Without two disks a write may be refused; that it was tried is what matters.
             with contextlib.suppress(Failed):

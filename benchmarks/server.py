@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,11 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from objectio.abc.api import Identity
 from objectio.iam.credentials import Credential
@@ -78,18 +77,6 @@ class Server:
             process.kill()
             process.wait()
 
-    def health(self) -> dict[str, Any]:
-        try:
-            with urllib.request.urlopen(self._ready, timeout=5) as answer:
-                body = answer.read()
-        except urllib.error.HTTPError as error:
-            body = error.read()  # a degraded store may say so with another status
-        try:
-            found = json.loads(body)
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
-
     def resident_bytes(self) -> int:
         """Of the process and all that it started."""
         assert self._process is not None
@@ -133,6 +120,11 @@ class ObjectIOServer(Server):
             expires_seconds=86_400,
         )
         return f"{path}?{signed.decode()}"
+
+    def osds_down(self, since: int = 0) -> set[str]:
+        """The OSDs that the log, from that byte on, calls down."""
+        lines = self.log.read_bytes()[since:].decode(errors="replace")
+        return set(re.findall(r"OSD (\d+) is down", lines))
 
     def disk_bytes(self) -> int:
         """What the devices take of the file system."""
@@ -184,12 +176,6 @@ def remove_disks(server: ObjectIOServer, indexes: Sequence[int]) -> None:
     for disk in [server.disks[index] for index in indexes]:
         shutil.rmtree(disk)
         disk.write_text("removed by the benchmark\n")
-
-
-def disks_down(health: dict[str, Any]) -> int:
-    """How many disks `/health` reports as down."""
-    roles = health.get("roles", {}).values()
-    return max((len(role.get("osds_down", ())) for role in roles), default=0)
 
 
 def _resident_bytes(pid: int) -> int:
