@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip --disable-pip-version-check -q
 PLUGINS = $(sort $(wildcard plugins/*/pyproject.toml))
-SOURCES = pyproject.toml constraints.txt $(PLUGINS) examples/plugin-minimal/pyproject.toml
+SOURCES = pyproject.toml constraints.txt requirements-dev.txt $(PLUGINS) examples/plugin-minimal/pyproject.toml
 
 .PHONY: serve test test-all lint types contracts check bench wheels docs clean venv clients
 
@@ -30,7 +30,7 @@ bench: .venv/.done
 	.venv/bin/python -m benchmarks $(ARGS)
 
 wheels: .venv/.done
-	rm -rf dist && .venv/bin/pip --disable-pip-version-check -q wheel --no-deps --no-build-isolation -w dist . $(dir $(PLUGINS))
+	rm -rf dist && .venv/bin/pip --disable-pip-version-check -q wheel --no-deps --no-build-isolation -w dist . $(addprefix ./,$(dir $(PLUGINS)))
 
 docs: .venv/.done
 	.venv/bin/python -m docs.generate
@@ -44,7 +44,7 @@ venv: .venv/.done
 .venv/.done: $(SOURCES)
 	$(PYTHON) -m venv .venv
 	$(PIP) install -c constraints.txt pip hatchling editables
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[testing]' $(addprefix -e ,$(dir $(PLUGINS))) -r requirements-dev.txt
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[testing]' $(addprefix -e ./,$(dir $(PLUGINS))) -e ./examples/plugin-minimal -r requirements-dev.txt
 	touch $@
 
 clean:

@@ -2,6 +2,6 @@
 
 from objectio.hookspecs.marker import hookimpl
 
-__version__ = "0.1.0"
+__version__ = "26.11.0"
 
 __all__ = ["__version__", "hookimpl"]

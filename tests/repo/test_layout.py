@@ -57,7 +57,7 @@ def test_one_plugin_has_four_spellings_by_one_rule(folder):
 def test_the_kernel_has_an_extra_of_the_drivers_name(folder):
     extras = project_of(ROOT)["project"]["optional-dependencies"]
     rule = spellings(folder.name)
-    assert extras[rule.driver] == [f"{rule.distribution}>=0.1,<0.2"]
+    assert extras[rule.driver] == [f"{rule.distribution}>=26.11,<27"]
     [everything] = extras["all"]
     assert rule.driver in re.split(r"[\[\],]", everything)
 
@@ -89,7 +89,7 @@ def test_a_plugins_metadata_agrees_with_the_kernels(folder):
     project, kernel = project_of(folder)["project"], project_of(ROOT)["project"]
     for field in ("license", "requires-python", "version"):
         assert project[field] == kernel[field]
-    assert "objectio>=0.1,<0.2" in project["dependencies"]
+    assert "objectio>=26.11,<27" in project["dependencies"]
 
 
 def test_no_folder_of_plugins_lacks_a_project():
