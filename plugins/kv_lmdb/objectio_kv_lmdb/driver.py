@@ -124,8 +124,7 @@ class LmdbKV:
         with self._write_lock:
             for _ in range(ATTEMPTS_MAX):
                 try:
-                    with self._begin(self._root, None, True) as txn:
-                        return [self._apply(txn, commit) for commit in commits]
+                    return self._transact(commits)
                 except lmdb.MapFullError:
                     self._grow()
                 except lmdb.MapResizedError:
@@ -135,6 +134,19 @@ class LmdbKV:
                 except lmdb.Error as error:
                     raise self._failure(error) from error
         raise Unavailable("the LMDB map changes faster than it can be written")
+
+    def _transact(self, commits: Sequence[Commit]) -> list[Check | None]:
+        txn = self._begin(self._root, None, True)
+        try:
+            results = [self._apply(txn, commit) for commit in commits]
+        except BaseException:
+            # py-lmdb 3.0 holds up an abort until no thread is in a call on the environment. Threads
+            # that read without a pause would never let that be, so they are asked to wait.
+            with self._gate.alone():
+                txn.abort()
+            raise
+        txn.commit()
+        return results
 
     def _apply(self, txn: Any, commit: Commit) -> Check | None:
         for check in commit.checks:
