@@ -1,7 +1,7 @@
 """The conformance suite of key-value drivers.
 
-    class TestLmdb(KVConformance):
-        driver = "objectio_kv_lmdb.plugin:DRIVER"
+    class TestMine(KVConformance):
+        driver = "objectio_kv_mine.plugin:DRIVER"
 
 It tests what the descriptor declares, and a declared capability that does not hold fails:
 
