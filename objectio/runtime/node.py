@@ -15,6 +15,7 @@ from objectio.abc.api import FrontEndFactory
 from objectio.abc.context import Context
 from objectio.abc.driver import AnyDriver
 from objectio.abc.filter import FilterKind
+from objectio.abc.kv import CAP_FAST_READS
 from objectio.abc.metrics import Exporter, Metrics, NullMetrics
 from objectio.abc.placement import Placement
 from objectio.abc.role import RoleFactory, Service
@@ -156,7 +157,10 @@ class Node:
             opened = each.open(
                 self.config.filter_settings(each), self._context("filter", name), opened
             )
-        return KVStore(opened, driver.capabilities, driver.threads, metrics=self.metrics)
+        capabilities = driver.capabilities
+        if self.config.kv.filters:  # a filter may wait: reads must leave the event loop
+            capabilities -= {CAP_FAST_READS}
+        return KVStore(opened, capabilities, driver.threads, metrics=self.metrics)
 
     def open_shardstores(self) -> ShardStoreFactory:
         driver = self._choose("shardstore", self.config.osd.driver)

@@ -31,7 +31,10 @@ from objectio.store.pools import Pools
 _log: Final = logging.getLogger("objectio.store")
 
 _ROWS: Final = 256
+_WRITES: Final = 5000
 _IDLE_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.25
+"""Garbage is cheaper by the hundred: one sync of each device for all of it."""
 _SWEEP_SECONDS: Final = 3600.0
 _SWEEP_PAGE: Final = 1000
 Write = tuple[bytes, bytes | None]
@@ -59,9 +62,14 @@ class Collector:
         self._waiting_for: dict[bytes, frozenset[int]] = {}
         """Garbage rows that wait for OSDs which are down."""
         self._tasks: list[asyncio.Task[None]] = []
+        self._collecting = False
+        self._sweeping = False
+        self._rows_left = 0
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
+        self._work.set()  # what was left when the process before this one ended
+        self._sweeping = True
         self._tasks = [loop.create_task(self._run()), loop.create_task(self._run_sweeps())]
 
     async def stop(self) -> None:
@@ -71,6 +79,13 @@ class Collector:
 
     def wake(self) -> None:
         self._work.set()
+
+    @property
+    def backlog(self) -> int:
+        """Garbage rows that wait, for a reader, an OSD or their time, as far as the last pass knows;
+        at least 1 while one is under way. 0 says that nothing is left to do."""
+        at_work = self._collecting or self._sweeping or self._work.is_set()
+        return max(self._rows_left, int(at_work))
 
     def abandon(self, ref: BlobRef) -> None:
         """A blob whose write failed: not worth a row, its shards can go at once."""
@@ -98,13 +113,18 @@ class Collector:
                     await self._work.wait()
             except TimeoutError:
                 pass
+            self._collecting = True
             self._work.clear()
+            await asyncio.sleep(_PAUSE_SECONDS)
             try:
                 await self._delete_abandoned()
                 await self.collect()
+                self._rows_left = len(await self._kv.ascan_prefix(keys.GARBAGE))
             except Exception as error:
                 _log.warning("garbage collection: %s", error)
                 await asyncio.sleep(1)
+            finally:
+                self._collecting = False
 
     async def _delete_abandoned(self) -> None:
         refs, self._abandoned = self._abandoned, []
@@ -133,23 +153,19 @@ class Collector:
             if not any(ref.blob in self.pins for ref in refs):
                 todo[row_key] = refs
         unreached = await self._delete([ref for refs in todo.values() for ref in refs])
+        writes: list[Write] = []
         for row_key, refs in todo.items():
             waiting = frozenset(osd for ref in refs for osd in unreached.get(ref.blob, ()))
             if waiting:
                 self._waiting_for[row_key] = waiting
                 continue
             self._waiting_for.pop(row_key, None)
-            await self._forget(row_key, refs)
-
-    async def _forget(self, row_key: bytes, refs: Sequence[BlobRef]) -> None:
-        """The shards are gone: drop the blobs' rows, the garbage row last."""
-        writes: list[Write] = []
-        for ref in refs:
-            writes.append((keys.blob(ref.blob), None))
-            writes.append((keys.repair(ref.blob), None))
-        for at in range(0, len(writes), 5000):
-            await self._kv.commit([], writes[at : at + 5000])
-        await self._kv.commit([], [(row_key, None)])
+            for ref in refs:
+                writes.append((keys.blob(ref.blob), None))
+                writes.append((keys.repair(ref.blob), None))
+            writes.append((row_key, None))  # behind the rows of its blobs: a crash finds it again
+        for at in range(0, len(writes), _WRITES):
+            await self._kv.commit([], writes[at : at + _WRITES])
 
     async def _delete(self, refs: Sequence[BlobRef]) -> dict[bytes, set[int]]:
         """Delete all shards of the blobs. Returns the OSDs that could not be reached, by blob."""
@@ -198,11 +214,13 @@ class Collector:
 
     async def _run_sweeps(self) -> None:
         while True:
+            self._sweeping = True
             for osd in list(self._devices.stores):
                 try:
                     await self.sweep(osd)
                 except Exception as error:
                     _log.warning("sweeping OSD %d: %s", osd, error)
+            self._sweeping = False
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def sweep(self, osd: int) -> int:
