@@ -44,6 +44,7 @@ back: nothing behind it counts.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -205,6 +206,45 @@ def pack_header(
         )
         + struct.pack(f"<{len(checksums)}Q", *checksums)
         + family
+    )
+    return head + _U64.pack(xxh3_64_intdigest(head))
+
+
+@functools.cache
+def _small_header(family_bytes: int) -> struct.Struct:
+    return struct.Struct(f"{_FIXED.format}Q{family_bytes}s")
+
+
+def pack_small_header(
+    segment_sequence: int,
+    record_sequence: int,
+    key: bytes,
+    shape: tuple[int, int, int, int],
+    payload: Buffer,
+    payload_bytes: int,
+    family: bytes,
+) -> bytes:
+    """`pack_header` for a SHARD of at most one block, in one go: most records are of this kind."""
+    k, m, generation, stripe_bytes = shape
+    named = len(family)
+    head = _small_header(named).pack(
+        _MAGIC,
+        KIND_SHARD,
+        BLOCK_LOG2,
+        HEADER_BYTES_MIN + 8 + named,
+        segment_sequence,
+        record_sequence,
+        key[:16],
+        int.from_bytes(key[16:20], "big"),
+        key[20],
+        k,
+        m,
+        named,
+        generation,
+        stripe_bytes,
+        payload_bytes,
+        xxh3_64_intdigest(payload),
+        family,
     )
     return head + _U64.pack(xxh3_64_intdigest(head))
 

@@ -88,6 +88,9 @@ class Index:
             max_spare_txns=16,
         )
         self._entries = self._env.open_db(b"entries")
+        with self._env.begin(db=self._entries) as txn, txn.cursor() as cursor:
+            self._highest: bytes = cursor.key() if cursor.last() else b""
+        """No key above it was ever in a checkpoint."""
         self._state = self._env.open_db(b"state")
 
     # Reading.
@@ -113,6 +116,8 @@ class Index:
             entry = frozen.get(key, _MISSING)
         if entry is not _MISSING:
             return entry  # type: ignore[no-any-return]
+        if key > self._highest:  # blob ids ascend in time: a fresh one is in no checkpoint
+            return None
         if threading.get_ident() == self._owner:
             if self._standing_epoch != self._epoch:
                 self.refresh()
@@ -175,6 +180,7 @@ class Index:
             except lmdb.Error as error:
                 kind = DeviceFull if "No space" in str(error) else DeviceFailed
                 raise kind(f"cannot write the index at {self._path}: {error}") from error
+        self._highest = max(self._highest, max(frozen, default=b""))
         self._epoch += 1
         self._layers = _Layers(self._layers.fresh, {})
 

@@ -8,6 +8,7 @@ is on the device.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from objectio.errors import DeviceFull, InvalidRequest
 from objectio.limits import MIB
 from objectio.osd.device import Device
 from objectio.osd.format import (
+    ALIGNMENT,
     BLOCK_LOG2,
     DATA_OFFSET,
     HEADER_BYTES_MIN,
@@ -33,6 +35,7 @@ from objectio.osd.format import (
     Superblock,
     block_checksums,
     pack_header,
+    pack_small_header,
     record_bytes,
 )
 from objectio.osd.index import ENTRY, Index, Position, SegmentState
@@ -40,36 +43,34 @@ from objectio.osd.rounds import Outcome
 from objectio.osd.walk import segment_offset
 
 _WRITEBACK_BYTES_MIN: Final = MIB
+_SMALL_BYTES_MAX: Final = 1 << BLOCK_LOG2
+_PADDING: Final = tuple(bytes(count) for count in range(ALIGNMENT))
 _SPARE_SEGMENTS: Final = 2
 """Kept for tombstones and compaction, so that a full device can still be emptied."""
 
 
-@dataclass(slots=True, frozen=True)
-class PutItem:
+class PutItem(NamedTuple):
+    done: Done
     write: ShardWrite
+
+
+class DeleteItem(NamedTuple):
     done: Done
-
-
-@dataclass(slots=True, frozen=True)
-class DeleteItem:
     keys: Sequence[bytes]
+
+
+class SyncItem(NamedTuple):
     done: Done
 
 
-@dataclass(slots=True, frozen=True)
-class SyncItem:
-    done: Done
-
-
-@dataclass(slots=True, frozen=True)
-class MoveItem:
+class MoveItem(NamedTuple):
     """A record on its way out of a sparse segment; a shard moves only if it is still current."""
 
+    done: Done
     record: Record
     key: bytes
     offset: int
     payload: Buffer
-    done: Done
 
 
 Item = PutItem | DeleteItem | SyncItem | MoveItem
@@ -102,11 +103,30 @@ class _Change(NamedTuple):
 
 
 @dataclass(slots=True)
+class Tail:
+    """Where the next record goes."""
+
+    segment_index: int
+    segment_sequence: int
+    offset_in_segment: int
+    record_sequence: int
+
+    def position(self) -> Position:
+        return Position(
+            self.segment_index,
+            self.segment_sequence,
+            self.offset_in_segment,
+            self.record_sequence,
+            False,
+        )
+
+
+@dataclass(slots=True)
 class _Run:
     """Records that go to the tail in one write. `start` is where the tail goes back to if it
     fails."""
 
-    start: Position
+    start: Tail
     offset: int
     buffers: list[Buffer] = field(default_factory=list)
     size: int = 0
@@ -127,8 +147,8 @@ class Log:
         self.segments: list[SegmentState] = []
         self.free: list[int] = []
         self.last_sequence = 0
-        self.tail = Position(-1, 0, superblock.segment_bytes, 0, True)
-        self.applied = self.tail
+        self.tail = Tail(-1, 0, superblock.segment_bytes, 0)
+        self.applied = self.tail.position()
         """The tail up to which the index is true."""
         self.shards = 0
         self.failure: BaseException | None = None
@@ -163,9 +183,13 @@ class Log:
         full = self.is_full()
         for item in items:
             try:
-                if full and isinstance(item, PutItem):
-                    raise DeviceFull(f"{self.device.path} is full")
-                self._add(item, outcomes)
+                if isinstance(item, PutItem):
+                    if full:
+                        raise DeviceFull(f"{self.device.path} is full")
+                    if not self._put_fresh(item.write):
+                        self._add(item, outcomes)
+                else:
+                    self._add(item, outcomes)
                 self._run.items.append(item)
             except (DeviceFull, InvalidRequest) as error:
                 outcomes.append((item.done, error))
@@ -174,6 +198,35 @@ class Log:
         except DeviceFull:
             pass  # every item of the run has its answer
         return outcomes
+
+    def _put_fresh(self, write: ShardWrite) -> bool:
+        """The common case in one go: a small shard of a new blob, with room for it in the segment.
+        False, and nothing done, if it is another case."""
+        if len(write.payload) != 1:
+            return False
+        payload = write.payload[0]
+        size = memoryview(payload).nbytes
+        key = write.key.pack()
+        if not 0 < size <= _SMALL_BYTES_MAX or self._current(key) is not None:
+            return False
+        run, tail, at = self._run, self.tail, write.coordinates
+        family = at.family.encode("ascii")
+        header_bytes = HEADER_BYTES_MIN + 8 + len(family)
+        total = record_bytes(header_bytes, size)
+        if not 0 < tail.offset_in_segment <= self.superblock.segment_bytes - total:
+            return False
+        shape = (at.data_shards, at.parity_shards, at.generation, at.stripe_bytes)
+        tail.record_sequence += 1
+        tail.offset_in_segment += total
+        header = pack_small_header(
+            tail.segment_sequence, tail.record_sequence, key, shape, payload, size, family
+        )
+        entry = ENTRY.pack(run.offset + run.size, size, header_bytes, at.generation)
+        run.changes.append(_Change(key, entry, None, total))
+        run.buffers += (header, payload, _PADDING[total - header_bytes - size])
+        run.size += total
+        self._overlay[key] = entry
+        return True
 
     def _add(self, item: Item, outcomes: list[Outcome]) -> None:
         """Give an item's records their place at the tail; in the next segment if this one ends."""
@@ -245,7 +298,7 @@ class Log:
 
     def _new_run(self) -> _Run:
         base = segment_offset(self.tail.segment_index, self.superblock.segment_bytes)
-        return _Run(self.tail, base + self.tail.offset_in_segment)
+        return _Run(copy.copy(self.tail), base + self.tail.offset_in_segment)
 
     def _append(self, draft: _Draft) -> None:
         run, tail, key = self._run, self.tail, draft.key
@@ -277,13 +330,8 @@ class Log:
         if padding := total - len(header) - size:
             run.buffers.append(bytes(padding))
         run.size += total
-        self.tail = Position(
-            tail.segment_index,
-            tail.segment_sequence,
-            tail.offset_in_segment + total,
-            tail.record_sequence + 1,
-            False,
-        )
+        tail.offset_in_segment += total
+        tail.record_sequence += 1
 
     def _flush(self, outcomes: list[Outcome]) -> None:
         """Write the run at its place and make its changes visible, or refuse its items if the
@@ -306,7 +354,7 @@ class Log:
                 segment.written_bytes = self.tail.offset_in_segment
                 for change in run.changes:
                     self.apply(segment, change)
-                self.applied = self.tail
+                self.applied = self.tail.position()
         outcomes.extend((item.done, None) for item in run.items)
         self._run = self._new_run()
 
@@ -377,7 +425,7 @@ class Log:
             else:
                 index = len(self.segments)
                 self.segments.append(fresh)
-        self.tail = Position(index, fresh.sequence, 0, self.tail.record_sequence, False)
+        self.tail = Tail(index, fresh.sequence, 0, self.tail.record_sequence)
         self._run = self._new_run()
 
     def release(self, index: int) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 from objectio.osd.format import KIND_SHARD, KIND_TOMBSTONE
 from objectio.osd.index import Checkpoint, Position, SegmentState
-from objectio.osd.log import Log
+from objectio.osd.log import Log, Tail
 from objectio.osd.walk import is_segment_start, read_segment_header, walk
 
 _log: Final = logging.getLogger("objectio.osd")
@@ -34,7 +34,13 @@ def recover(log: Log) -> None:
         _load(log, checkpoint)
         position = checkpoint.position
         if position.clean:
-            log.tail = log.applied = position
+            log.applied = position
+            log.tail = Tail(
+                position.segment_index,
+                position.segment_sequence,
+                position.offset_in_segment,
+                position.record_sequence,
+            )
             return
     _replay_tail(log, position)
 
@@ -64,9 +70,8 @@ def _replay_tail(log: Log, position: Position) -> None:
             log.replay(index, found.offset, record, record.key)
             replayed += 1
     # No clean end: the next record opens a segment of its own.
-    log.tail = log.applied = Position(
-        -1, log.last_sequence, log.superblock.segment_bytes, record_sequence, False
-    )
+    log.tail = Tail(-1, log.last_sequence, log.superblock.segment_bytes, record_sequence)
+    log.applied = log.tail.position()
     if replayed or damaged:
         _log.info(
             "recovered %s: %d records replayed, %d torn or damaged ones left out",
@@ -99,7 +104,10 @@ def _segments_behind(log: Log, position: Position) -> list[tuple[int, int]]:
 
 
 def _candidates(log: Log) -> list[int]:
-    """Segments that the checkpoint does not know to be in use."""
+    """Segments that may have been begun behind the checkpoint: those that it knows to be free or
+    does not know, and those without anything live, since they are given back, and used again, as
+    soon as the checkpoint that says so is written."""
     known = len(log.segments)
     most = log.segments_on_device()
-    return [*log.free, *range(known, most)]
+    empty = [index for index, segment in enumerate(log.segments) if not segment.live_bytes]
+    return [*empty, *range(known, most)]

@@ -123,10 +123,10 @@ class LogShardStore:
     # Writing: items collect here until the next round takes them.
 
     def submit(self, shard: ShardWrite, done: Done) -> None:
-        self._submit(PutItem(shard, done))
+        self._submit(PutItem(done, shard))
 
     def submit_delete(self, keys: Sequence[ShardKey], done: Done) -> None:
-        self._submit(DeleteItem([key.pack() for key in keys], done))
+        self._submit(DeleteItem(done, [key.pack() for key in keys]))
 
     def submit_sync(self, done: Done) -> None:
         self._submit(SyncItem(done))

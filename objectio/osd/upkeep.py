@@ -105,7 +105,7 @@ async def compact(
         waits = [loop.create_future() for _ in batch]
         submit(
             [
-                MoveItem(found.record, found.record.key, found.offset, found.payload, _done(wait))
+                MoveItem(_done(wait), found.record, found.record.key, found.offset, found.payload)
                 for found, wait in zip(batch, waits, strict=True)
             ]
         )
