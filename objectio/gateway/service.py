@@ -94,6 +94,7 @@ class GatewayService:
                 part_size_bytes_min=settings.part_size_bytes_min,
                 repair_interval_seconds=settings.repair_interval_seconds,
             ),
+            parts.metrics,
         )
         await store.start()
         return store

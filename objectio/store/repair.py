@@ -46,6 +46,8 @@ class Repairer:
         self._reported: dict[bytes, int] = {}
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._working = False
+        self._rows_left = 0
 
     def start(self, reads: BlobReads) -> None:
         self._reads = reads
@@ -72,6 +74,13 @@ class Repairer:
 
     def down(self, osd: int, reason: str) -> None:
         """Nothing to do: a device that is down may come back with everything."""
+
+    @property
+    def backlog(self) -> int:
+        """Blobs to repair and OSDs to refill, as far as the last pass knows; at least 1 while there
+        is something to look at. 0 says that nothing is left to do."""
+        at_work = self._working or self._work.is_set()
+        return max(self._rows_left + len(self._reported), int(at_work))
 
     async def pending(self) -> tuple[int, int]:
         """(blobs to repair, up to 10,000; OSDs being refilled)."""
@@ -102,14 +111,18 @@ class Repairer:
                     await self._work.wait()
             except TimeoutError:
                 pass
+            self._working = True
             self._work.clear()
             try:
                 await self._write_reported()
                 await self._repair_rows()
                 await self._refill_all()
+                self._rows_left = sum(await self.pending())
             except Exception:
                 _log.exception("repair")
                 await asyncio.sleep(1)
+            finally:
+                self._working = False
 
     async def _repair_rows(self) -> None:
         start, stop = keys.REPAIRS, prefix_end(keys.REPAIRS)

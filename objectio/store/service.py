@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from objectio.abc.metrics import Metrics, NullMetrics
 from objectio.abc.objects import (
     BucketInfo,
     CompletePart,
@@ -52,12 +53,17 @@ class ObjectStore:
     """Buckets, objects, listings and uploads over a KV store and devices. Call `start` first."""
 
     def __init__(
-        self, kv: KVStore, devices: Devices, pools: Pools, settings: StoreSettings
+        self,
+        kv: KVStore,
+        devices: Devices,
+        pools: Pools,
+        settings: StoreSettings,
+        metrics: Metrics | None = None,
     ) -> None:
         self.devices = devices
         self.pools = pools
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="store")
-        budget = ByteBudget(settings.memory_bytes_max)
+        self._budget = budget = ByteBudget(settings.memory_bytes_max)
         self.repairer = Repairer(kv, devices, pools, settings.repair_interval_seconds)
         self.writer = BlobWriter(
             devices,
@@ -86,6 +92,31 @@ class ObjectStore:
             settings.part_size_bytes_min,
         )
         devices.listen(self.repairer)
+        self._show(NullMetrics() if metrics is None else metrics)
+
+    def _show(self, metrics: Metrics) -> None:
+        gauge = metrics.gauge_function
+        gauge("objectio_store_osds_up", "Devices in service.", lambda: len(self.devices.stores))
+        gauge(
+            "objectio_store_memory_bytes",
+            "Memory lent to stripes under way.",
+            lambda: self._budget.used_bytes,
+        )
+        gauge(
+            "objectio_store_repair_backlog",
+            "Blobs to repair and devices to refill; 0 when nothing is left to do.",
+            lambda: self.repairer.backlog,
+        )
+        gauge(
+            "objectio_store_garbage_backlog",
+            "Garbage to take off the devices, in rows; 0 when nothing is left to do.",
+            lambda: self.collector.backlog + self._uploads.cleaning,
+        )
+        gauge(
+            "objectio_store_repaired_shards",
+            "Shards that were made anew since the start.",
+            lambda: self.repairer.repaired_shards,
+        )
 
     async def start(self) -> None:
         await self._uploads.start()

@@ -93,6 +93,11 @@ class Uploads:
         for row, raw in await self._kv.ascan_prefix(keys.ENDED):
             await self._clean(row[len(keys.ENDED) :], decode_ended(raw))
 
+    @property
+    def cleaning(self) -> int:
+        """Uploads that ended and whose rows are being dropped."""
+        return len(self._cleaning)
+
     async def stop(self) -> None:
         await asyncio.gather(*self._cleaning, return_exceptions=True)
 
