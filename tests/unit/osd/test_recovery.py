@@ -23,7 +23,7 @@ def put(log, count):
     keys = [ShardKey(new_blob_id(), 0, 0) for _ in range(count)]
     for key in keys:
         write = ShardWrite(key, (key.blob[:10] * 30_000,), COORDINATES)
-        ((_, error),) = log.run_batch([PutItem(write, print)])
+        ((_, error),) = log.run_batch([PutItem(write=write, done=print)])
         assert error is None
     return keys
 
@@ -58,7 +58,7 @@ def test_a_segment_used_again_behind_its_last_checkpoint(reopen):
     old = put(log, 3)
     put(log, 1)
     assert [segment.sequence for segment in log.segments] == [1, 2]
-    log.run_batch([DeleteItem([key.pack() for key in old], print)])
+    log.run_batch([DeleteItem(keys=[key.pack() for key in old], done=print)])
     checkpoint(log)
     assert log.free == [0]
     fresh = put(log, 5)
