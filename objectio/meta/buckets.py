@@ -14,7 +14,7 @@ from objectio.abc.objects import BucketInfo
 from objectio.errors import AlreadyExists, CommitConflict, InvalidRequest, NotEmpty, NotFound
 from objectio.kv.keys import prefix_end
 from objectio.kv.store import KVStore
-from objectio.limits import BUCKET_NAME_CHARS_MAX, BUCKET_NAME_CHARS_MIN
+from objectio.limits import BUCKET_NAME_CHARS_MAX, BUCKET_NAME_CHARS_MIN, KV_SCAN_ROWS_MAX
 from objectio.meta import keys
 from objectio.meta.records import BucketRecord, decode_bucket, encode
 
@@ -96,7 +96,15 @@ class Buckets:
             raise
 
     async def list(self, prefix: str, after: str, limit: int) -> Sequence[BucketInfo]:
-        rows = await self._kv.ascan_prefix(
-            keys.bucket(prefix), after=keys.bucket(after) if after else b"", limit=limit
-        )
-        return [decode_bucket(raw).info() for _, raw in rows]
+        """At most `limit`, which may be more than one scan gives."""
+        found: list[BucketInfo] = []
+        while len(found) < limit:
+            wanted = min(limit - len(found), KV_SCAN_ROWS_MAX)
+            rows = await self._kv.ascan_prefix(
+                keys.bucket(prefix), after=keys.bucket(after) if after else b"", limit=wanted
+            )
+            found += [decode_bucket(raw).info() for _, raw in rows]
+            if len(rows) < wanted:
+                break
+            after = found[-1].name
+        return found

@@ -1,0 +1,34 @@
+"""What the tests with a whole server share: starting servers, and talking S3 to them."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from objectio.testing.cluster import LocalServer
+
+
+@pytest.fixture
+def start(tmp_path):
+    """`start(**options)` of `LocalServer`: a started server, which is gone after the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda data_dir=None, **options: stack.enter_context(
+            LocalServer(data_dir or tmp_path / "data", **options)
+        )
+
+
+@pytest.fixture
+def connect():
+    """`connect(server, **config)`: boto3's S3 client as the root of the server."""
+    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+    from botocore.config import Config
+
+    with contextlib.ExitStack() as stack:
+
+        def make(server, **config):
+            settings = Config(retries={"max_attempts": 0}, **config)
+            client = boto3.client("s3", config=settings, **server.s3_settings())
+            return stack.enter_context(contextlib.closing(client))
+
+        yield make
