@@ -129,7 +129,10 @@ class Collector:
     async def _delete_abandoned(self) -> None:
         refs, self._abandoned = self._abandoned, []
         if refs:
-            await self._delete(refs)  # what cannot be reached now is an orphan for the sweep
+            # A commit that failed may have gone through all the same: then there is a row.
+            rows = await self._kv.aget_many([keys.blob(ref.blob) for ref in refs])
+            unowned = [ref for ref, row in zip(refs, rows, strict=True) if row is None]
+            await self._delete(unowned)  # what cannot be reached now is an orphan for the sweep
 
     async def collect(self) -> None:
         """All garbage rows that are due, a batch at a time."""

@@ -128,6 +128,8 @@ class Objects:
         record = make_record(payload.size, written.digests, attributes, owner, [written.ref], ())
         try:
             await self.commit(found, key, record, conditions, [written], [], [])
+        except asyncio.CancelledError:
+            raise  # it may yet happen: the blob stays active, so nobody takes it for an orphan
         except BaseException:
             self._writer.give_up(written.ref)
             raise
@@ -173,6 +175,8 @@ class Objects:
                 new_rows.append((keys.repair(blob.ref.blob), encode(blob.missing)))
         for _ in range(COMMIT_TRIES):
             raw = await self._kv.aget(row)
+            if raw == new_rows[0][1] and (record.blobs or record.manifest):
+                return  # an engine that tried again after a failure had been through before
             old = None if raw is None else decode_object(raw)
             if conditions is not None:
                 check_write(conditions, old)

@@ -163,6 +163,8 @@ class Uploads:
             rows.append((keys.repair(written.ref.blob), encode(written.missing)))
         try:
             await self._commit_part(upload, number, record, rows)
+        except asyncio.CancelledError:
+            raise  # it may yet happen: the blob stays active, so nobody takes it for an orphan
         except BaseException:
             self._writer.give_up(written.ref)
             raise
@@ -178,6 +180,8 @@ class Uploads:
         for _ in range(COMMIT_TRIES):
             raw = await self._kv.aget(row)
             writes: list[Write] = [(row, encode(record)), *rows]
+            if raw == writes[0][1] and record.blobs:
+                return  # an engine that tried again after a failure had been through before
             if raw is not None and (old := decode_part(raw).blobs):
                 writes.append(garbage_row(old))
             check: Check = Absent(row) if raw is None else Equals(row, raw)
