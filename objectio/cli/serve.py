@@ -144,5 +144,3 @@ def tune_process() -> None:
     libc.mallopt(m_mmap_threshold, 32 << 20)
     libc.mallopt(m_trim_threshold, 64 << 20)
     libc.mallopt(m_arena_max, 2)
-    import os
-    sys.setswitchinterval(float(os.environ.get("SWI","0.005")))

@@ -161,8 +161,6 @@ class GatewayApp:
             # The server's objects refer to the scope and the request to them: without this, every
             # request would be garbage that only the cycle collector finds.
             scope.pop("objectio", None)
-            if exchange.body is not None:
-                exchange.body.close()
             seconds = perf_counter() - started
             action = "" if access is None else access.action
             mounted.counters.count(action, exchange.status, seconds)

@@ -161,7 +161,6 @@ class Body:
         self._wire_received += len(data)
         if not message.get("more_body", False) or self._wire_received == self._wire_size:
             self._wire_ended = True
-            self._deadline.close()
         return data
 
     async def read_all(self) -> bytes:
@@ -176,11 +175,6 @@ class Body:
         elif self._checks:
             self._run_checks()
         return self._whole
-
-    def close(self) -> None:
-        """Releases the timer. The gateway calls it when the request is over."""
-        if self._deadline is not None:
-            self._deadline.close()
 
     @property
     def bytes_in(self) -> int:
@@ -318,24 +312,26 @@ class Body:
 
 
 class _Deadline:
-    """Ends a wait that takes too long, with one timer per body instead of one per wait."""
+    """Ends a wait that takes too long. No timer of its own: most waits are over at once, and a
+    watch over all of them costs less than a timer for each."""
+
+    __slots__ = ("_watch", "expired", "seconds", "since", "task")
 
     def __init__(self, seconds: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._seconds = seconds
-        self._since = 0.0
-        self._waiting: asyncio.Task[Any] | None = None
-        self._expired = False
-        self._timer = self._loop.call_later(seconds, self._tick)
+        self._watch = _watch_of_loop()
+        self.seconds = seconds
+        self.since = 0.0
+        self.task: asyncio.Task[Any] | None = None
+        self.expired = False
 
     async def guard(self, receive: Receive) -> Any:
-        self._since = self._loop.time()
-        self._waiting = task = asyncio.current_task()
+        self.task = task = asyncio.current_task()
+        self._watch.add(self)
         try:
             return await receive()
         except asyncio.CancelledError:
             # As in asyncio.timeout: a cancellation from elsewhere at the same time goes on.
-            if self._expired and task is not None and task.uncancel() <= 0:
+            if self.expired and task is not None and task.uncancel() <= 0:
                 raise PayloadTimeout(
                     "Your socket connection to the server was not read from or written to "
                     "within the timeout period.",
@@ -343,20 +339,45 @@ class _Deadline:
                 ) from None
             raise
         finally:
-            self._waiting = None
+            self._watch.waiting.pop(self, None)
 
-    def _tick(self) -> None:
-        left = self._seconds
-        if self._waiting is not None:
-            left -= self._loop.time() - self._since
-            if left <= 0:
-                self._expired = True
-                self._waiting.cancel()
-                return
-        self._timer = self._loop.call_later(max(left, 0.001), self._tick)
 
-    def close(self) -> None:
-        self._timer.cancel()
+class _Watch:
+    """Looks at all waits of a loop now and then; a wait is ended at most a quarter late."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.waiting: dict[_Deadline, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, deadline: _Deadline) -> None:
+        deadline.since = self.loop.time()
+        self.waiting[deadline] = None
+        if self._timer is None:
+            self._timer = self.loop.call_later(deadline.seconds / 4, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self.loop.time()
+        for deadline in list(self.waiting):
+            if now - deadline.since >= deadline.seconds and deadline.task is not None:
+                del self.waiting[deadline]
+                deadline.expired = True
+                deadline.task.cancel()
+        if self.waiting:
+            pause = min(deadline.seconds for deadline in self.waiting) / 4
+            self._timer = self.loop.call_later(pause, self._look)
+
+
+_watch: _Watch | None = None
+
+
+def _watch_of_loop() -> _Watch:
+    global _watch
+    loop = asyncio.get_running_loop()
+    if _watch is None or _watch.loop is not loop:
+        _watch = _Watch(loop)
+    return _watch
 
 
 def _raise_incomplete() -> NoReturn:

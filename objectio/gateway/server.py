@@ -74,7 +74,11 @@ class HttpServer:
     async def start(self) -> None:
         """Listens when it returns. Raises OSError if the address cannot be had."""
         server, config = self._server, self._server.config
-        listener = _listen(self.host, self.port)
+        try:
+            listener = _listen(self.host, self.port)
+        except OSError as error:
+            where = self.endpoint.rpartition("/")[2]
+            raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from error
         try:
             config.load()
             server.lifespan = config.lifespan_class(config)

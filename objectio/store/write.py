@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -48,17 +47,38 @@ class Written(NamedTuple):
     missing: int
 
 
-@dataclass(slots=True)
 class _Shards:
     """The shards of one blob on their way: which positions failed, how many are still out."""
 
-    pool: Pool
-    blob: BlobId
-    stores: Sequence[ShardStore | None]
-    failed: dict[int, BaseException] = field(default_factory=dict)
-    pending: dict[int, int] = field(default_factory=dict)
-    """Submitted and unanswered items by position."""
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    __slots__ = (
+        "_loop",
+        "_straggler_seconds",
+        "_timer",
+        "_waiter",
+        "blob",
+        "failed",
+        "pending",
+        "pool",
+        "stores",
+    )
+
+    def __init__(
+        self,
+        pool: Pool,
+        blob: BlobId,
+        stores: Sequence[ShardStore | None],
+        straggler_seconds: float,
+    ) -> None:
+        self.pool = pool
+        self.blob = blob
+        self.stores = stores
+        self.failed: dict[int, BaseException] = {}
+        self.pending: dict[int, int] = {}
+        """Submitted and unanswered items by position."""
+        self._straggler_seconds = straggler_seconds
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def submit(
         self,
@@ -70,15 +90,15 @@ class _Shards:
         lent: _Lent | None = None,
     ) -> None:
         """Hand one stripe's shards to the devices. `lent` is the buffer that they are views of."""
-        code = self.pool.code
+        code, pending, blob = self.pool.code, self.pending, self.blob
         coordinates = ShardCoordinates(self.pool.family, code.k, code.m, size)
         for position, store in enumerate(self.stores):
             if store is None or position in self.failed:
                 continue
             write = ShardWrite(
-                ShardKey(self.blob, stripe, position), (shards[position],), coordinates, sync
+                ShardKey(blob, stripe, position), (shards[position],), coordinates, sync
             )
-            self.pending[position] = self.pending.get(position, 0) + 1
+            pending[position] = pending.get(position, 0) + 1
             if lent is not None:
                 lent.share()
             try:
@@ -89,17 +109,51 @@ class _Shards:
     def _done(self, position: int, lent: _Lent | None, error: BaseException | None) -> None:
         if lent is not None:
             lent.drop()
-        left = self.pending[position] - 1
+        pending = self.pending
+        left = pending[position] - 1
         if left:
-            self.pending[position] = left
+            pending[position] = left
         else:
-            del self.pending[position]
+            del pending[position]
         if error is not None:
             self.failed.setdefault(position, error)
-        self.changed.set()
+        waiter = self._waiter
+        if waiter is None:
+            return
+        if not pending or error is not None:
+            self._wake()
+        elif self._timer is None and self._safe() == self.pool.write_quorum:
+            # Healthy devices answer in one turn of the loop: no timer is made for them.
+            self._loop.call_soon(self._expect_stragglers_if_any)
+
+    def _safe(self) -> int:
+        if not self.failed:
+            return len(self.stores) - len(self.pending)
+        return len(self.stores) - len(self.failed.keys() | self.pending.keys())
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _expect_stragglers_if_any(self) -> None:
+        if self._waiter is not None:
+            self._expect_stragglers()
+
+    def _expect_stragglers(self) -> None:
+        if self.pending and self._timer is None:
+            self._timer = self._loop.call_later(self._straggler_seconds, self._give_up_waiting)
+
+    def _give_up_waiting(self) -> None:
+        """The write is safe without the devices that are still out; their shards count as missing."""
+        if self._safe() >= self.pool.write_quorum:
+            for position in self.pending:
+                self.failed.setdefault(position, DeviceFailed("too slow"))
+            self._wake()
 
     def check_quorum(self) -> None:
         """Raises as soon as too few devices are left for the write to become safe."""
+        if not self.failed:
+            return
         usable = len(self.stores) - len(self.failed)
         if usable >= self.pool.write_quorum:
             return
@@ -113,23 +167,20 @@ class _Shards:
             needed=self.pool.write_quorum,
         ) from next(iter(self.failed.values()), None)
 
-    async def settled(self, straggler_seconds: float) -> None:
+    async def settled(self) -> None:
         """Wait until all answered; or until enough did, and a little longer for the slow ones."""
-        loop = asyncio.get_running_loop()
-        deadline: float | None = None
-        while self.pending:
-            self.check_quorum()
-            safe = len(self.stores) - len(self.failed) - len(self.pending)
-            if deadline is None and safe >= self.pool.write_quorum:
-                deadline = loop.time() + straggler_seconds
-            self.changed.clear()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self.changed.wait()
-            except TimeoutError:
-                for position in self.pending:
-                    self.failed.setdefault(position, DeviceFailed("too slow"))
-                break
+        try:
+            while self.pending.keys() - self.failed.keys():
+                self.check_quorum()
+                if self._safe() >= self.pool.write_quorum:
+                    self._expect_stragglers()
+                self._waiter = self._loop.create_future()
+                await self._waiter
+        finally:
+            self._waiter = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
         self.check_quorum()
 
     def missing(self) -> int:
@@ -177,7 +228,7 @@ class BlobWriter:
     async def _write(self, pool: Pool, blob: BlobId, payload: Payload) -> Written:
         members = pool.members(blob)
         stores = [self._devices.stores.get(osd) for osd in members]
-        shards = _Shards(pool, blob, stores)
+        shards = _Shards(pool, blob, stores, self._straggler_seconds)
         for position, store in enumerate(stores):
             if store is None:
                 shards.failed[position] = DeviceFailed(f"OSD {members[position]} is down")
@@ -198,7 +249,7 @@ class BlobWriter:
         await source.expect_end()
         payload.digest(buffer[:size])
         shards.submit(0, code.encode_stripe(buffer, size), size, sync=True)
-        await shards.settled(self._straggler_seconds)
+        await shards.settled()
 
     async def _write_stripes(self, shards: _Shards, payload: Payload) -> None:
         pool, size = shards.pool, payload.size
@@ -233,7 +284,7 @@ class BlobWriter:
         finally:
             if ahead is not None:
                 await ahead.abandon()
-        await shards.settled(self._straggler_seconds)
+        await shards.settled()
 
     def _pool_of_buffers(self, pool: Pool) -> BufferPool:
         code = pool.code

@@ -8,6 +8,7 @@ over is refused: a request for something not built never becomes another operati
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Final, NoReturn
@@ -230,9 +231,11 @@ def _parse_query(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, bytes]:
         if not pair:
             continue
         name_raw, _, value = pair.partition(b"=")
+        name, signs = _parse_name(name_raw)
+        if signs:
+            continue
         if b"%" in value or b"+" in value:
             value = unquote_to_bytes(value.replace(b"+", b" "))
-        name = unquote_to_bytes(name_raw.replace(b"+", b" ")).decode("utf-8", "replace")
         if name[:2] in ("x-", "X-"):
             _add_header(name.lower(), value, headers)
         elif name in query:
@@ -242,9 +245,15 @@ def _parse_query(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, bytes]:
     return query
 
 
+@functools.lru_cache(maxsize=512)
+def _parse_name(raw: bytes) -> tuple[str, bool]:
+    """A parameter's name, and whether it only signs. The same few names come again and again."""
+    name = unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8", "replace")
+    lower = name.lower()
+    return name, lower in _SIGNING or (lower[:2] == "x-" and not lower.startswith("x-amz-"))
+
+
 def _add_header(name: str, value: bytes, headers: dict[bytes, bytes]) -> None:
-    if not name.startswith("x-amz-") or name in _SIGNING:
-        return  # x-id and the like: S3 ignores what starts with "x-"
     if not _HEADER_NAME.fullmatch(name) or value.translate(None, _CONTROLS) != value:
         refuse("InvalidArgument", "A header in the query is not valid.")
     headers.setdefault(name.encode("ascii"), value)

@@ -186,7 +186,6 @@ async def test_silence_times_out_and_progress_does_not():
     assert asked == 7
     assert caught.value.fields["reason"] == "RequestTimeout"
     assert asyncio.current_task().cancelling() == 0
-    body.close()
 
 
 async def test_cancellation_from_elsewhere_is_not_a_timeout():
@@ -199,7 +198,6 @@ async def test_cancellation_from_elsewhere_is_not_a_timeout():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    body.close()
 
 
 @pytest.mark.parametrize(
