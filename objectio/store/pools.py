@@ -86,7 +86,10 @@ class Pools:
             return
         pool_id = max(found, default=0) + 1
         row = keys.pool(pool_id)
+        # What cannot be opened must not be written down: every later start would fail at it.
         self._check_spread(wanted, cluster)
+        self._codes.get(_profile(wanted), prefer_codec)
+        self._placements(wanted.placement)
         await self._kv.commit([Absent(row)], [(row, encode(wanted))])
         await self._open(pool_id, wanted, cluster, prefer_codec)
         self.current = self._pools[pool_id]
@@ -105,10 +108,9 @@ class Pools:
     async def _open(
         self, pool_id: int, record: PoolRecord, cluster: ClusterMap, prefer_codec: str
     ) -> None:
-        profile = CodecProfile(record.family, record.data_shards, record.parity_shards)
         self._pools[pool_id] = Pool(
             pool_id,
-            self._codes.get(profile, prefer_codec),
+            self._codes.get(_profile(record), prefer_codec),
             record.stripe_size_bytes,
             await self._groups(pool_id, record, cluster),
             record.family,
@@ -155,3 +157,7 @@ class Pools:
                 ]
             )
         return filled
+
+
+def _profile(record: PoolRecord) -> CodecProfile:
+    return CodecProfile(record.family, record.data_shards, record.parity_shards)
