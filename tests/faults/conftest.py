@@ -44,6 +44,7 @@ class Store:
                 "s3",
                 **server.s3_settings(),
                 config=Config(
+                    signature_version="s3v4",
                     retries={"total_max_attempts": 1},
                     max_pool_connections=64,
                     connect_timeout=10,
