@@ -3,8 +3,8 @@
 An injected fault keeps the contract of what it is injected into, or a test would prove nothing:
 
 - a write or sync of a shard store that fails with EIO or EROFS ends the store. It is FAILED, and
-  takes no more writes until it is opened anew, even if the rule goes away; reads go on as far as
-  the store below gives them;
+  takes no more writes until it is opened anew, even if the rule goes away; but then `check` passes,
+  and whoever looks after devices opens it. Reads go on as far as the store below gives them;
 - ENOSPC refuses one item and no more; the state is FULL while a rule says so;
 - a delayed item holds up those behind it, so items still take effect in order;
 - an error is told in a later turn of the loop;
@@ -86,6 +86,7 @@ class FaultyShardStore(ShardStoreFilter):
         self._plan = plan
         self._line = DelayLine()
         self._failed: StorageError | None = None
+        self._failed_by = ("", "")
         self._full = False
         self._closed = False
 
@@ -141,8 +142,8 @@ class FaultyShardStore(ShardStoreFilter):
 
     async def check(self) -> None:
         await self._suffer("check")
-        if self._failed is not None:
-            raise DeviceFailed("the device failed earlier") from self._failed
+        if self._failed is not None and self._plan.holds(*self._failed_by):
+            raise DeviceFailed("the device failed, and would again") from self._failed
         await self._inner.check()
 
     async def close(self) -> None:
@@ -170,6 +171,7 @@ class FaultyShardStore(ShardStoreFilter):
                 self._full = True
             else:
                 self._failed = error
+                self._failed_by = (operation, verdict.error)
             answer_soon(done, error)
 
     async def _suffer(self, operation: str) -> None:
