@@ -143,7 +143,7 @@ class GatewayApp:
                 bytes_max=self._payload_bytes_max if access.payload else access.body_bytes_max,
                 idle_seconds=self._body_idle_seconds,
             )
-            if body.size == 0 and b"expect" in headers:
+            if b"expect" in headers and headers.get(b"content-length") == b"0":
                 # RFC 9110 §10.1.1 lets us leave the 100 out where no content comes, but botocore
                 # then takes the next response on the connection for garbage and waits a minute.
                 await receive()
