@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -20,22 +22,16 @@ PROJECTS = {
     for path in sorted(ROOT.glob("plugins/*/pyproject.toml"))
     for project in [tomllib.loads(path.read_text())["project"]]
 }
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+KERNEL = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = KERNEL["optional-dependencies"]
+[COMMAND] = re.findall(r"^pip (install .*dist.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+README_EXTRAS = tuple(re.search(r"\[(.*)\]", COMMAND)[1].split(","))
 
 
 def run(*command, **more):
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **more)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def constraints(dist):
-    """Each of our distributions is the wheel that was built here, and no other: an index may hold
-    something else of that name and of a higher version."""
-    ours = dist / "ours.txt"
-    wheels = {wheel.name.partition("-")[0].replace("_", "-"): wheel for wheel in dist.glob("*.whl")}
-    ours.write_text("".join(f"{name} @ {wheel.as_uri()}\n" for name, wheel in wheels.items()))
-    return ["-c", ours, *(["-c", CONSTRAINTS] if CONSTRAINTS.exists() else [])]
 
 
 def entry_points_of(extras):
@@ -51,7 +47,7 @@ def entry_points_of(extras):
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory):
     """Every wheel, as `make wheels` builds them."""
-    directory = tmp_path_factory.mktemp("dist")
+    directory = tmp_path_factory.mktemp("wheels") / "dist"
     projects = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
     run(
         *(sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet"),
@@ -63,24 +59,31 @@ def dist(tmp_path_factory):
 
 
 class Installed:
-    """A clean environment with `objectio[extras]` from the wheels."""
+    """A clean environment with `objectio[extras]` from the wheels, by the README's command."""
 
     def __init__(self, directory, dist, extras):
         self.directory = directory
         venv.create(directory, with_pip=False, symlinks=True)
+        command = shlex.split(COMMAND)
+        assert command.pop().startswith("objectio[")
         wanted = f"objectio[{','.join(extras)}]" if extras else "objectio"
+        pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
         run(
-            *(sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"),
-            *("--python", directory, "install", "--find-links", dist, *constraints(dist), wanted),
+            *(*pip, "--python", directory, *command, wanted),
+            cwd=dist.parent,
+            env={**os.environ, "PIP_CONSTRAINT": str(CONSTRAINTS)},
         )
 
     def check_origin(self, dist):
-        """Whatever has our name came from our wheels (PEP 610 says from where)."""
+        """Whatever has our name came from our wheels, and nothing of that name from an index."""
         infos = list(self.directory.glob("lib/python*/site-packages/objectio*.dist-info"))
         assert infos
         for info in infos:
-            url = json.loads((info / "direct_url.json").read_text())["url"]
-            assert url.startswith(dist.as_uri()), f"{info.name} is not ours: {url}"
+            [wheel] = dist.glob(f"{info.name.removesuffix('.dist-info')}-*.whl")
+            listed = zipfile.ZipFile(wheel).read(f"{info.name}/RECORD").decode().splitlines()
+            ours = {line for line in listed if line.partition("/")[0] != info.name}
+            assert ours
+            assert ours <= set((info / "RECORD").read_text().splitlines()), f"{info} is not ours"
 
     def objectio(self, *arguments):
         env = {key: value for key, value in os.environ.items() if not key.startswith("OBJECTIO_")}
@@ -92,7 +95,7 @@ class Installed:
     "extras",
     [
         (),
-        ("isal", "lmdb", "s3"),
+        README_EXTRAS,
         ("crush", "leveldb", "prometheus", "zfec"),
     ],
     ids=lambda extras: "+".join(extras) or "kernel",
@@ -115,8 +118,6 @@ def test_an_installation_holds_exactly_what_its_extras_name(tmp_path, dist, extr
 
 
 def test_wheels_hold_the_package_and_nothing_else(dist):
-    import zipfile
-
     for wheel in dist.glob("*.whl"):
         names = zipfile.ZipFile(wheel).namelist()
         package = wheel.name.partition("-")[0]

@@ -1,0 +1,98 @@
+"""The README's first session, run as it is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+WHERE = "data=objectio-data endpoint=http://127.0.0.1:9000\n"
+LINKS = re.findall(r"\]\(([^)#:]+)\)", README)
+
+
+def test_every_block_is_known():
+    serve, session, install = BLOCKS
+    assert serve == "make serve\n"
+    assert session.count(WHERE) == 1
+    assert install.splitlines()[0] == "make wheels"  # and test_wheels.py runs the other line
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_links_lead_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+@pytest.fixture
+def data(tmp_path):
+    """The directory of a server that `make serve` has started; `data.endpoint` is where it serves."""
+    if not (ROOT / ".venv/bin/objectio").exists():
+        pytest.skip("there is no .venv: `make venv`")
+    directory, log = tmp_path / "data", tmp_path / "serve.log"
+    env = {key: text for key, text in os.environ.items() if key[:9] != "OBJECTIO_"}
+    env["ARGS"] = f"--data {directory} --listen 127.0.0.1:0"
+    env["MAKEFLAGS"] = "-o .venv/.done"  # what is there is taken as it is
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            BLOCKS[0], shell=True, cwd=ROOT, env=env, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield directory, wait_for_endpoint(process, log)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_for_endpoint(process, log, seconds_max=30):
+    deadline = time.monotonic() + seconds_max
+    while not (found := re.search(r"^ObjectIO serves (\S+)$", log.read_text(), re.MULTILINE)):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+    with urllib.request.urlopen(f"{found[1]}/health", timeout=10) as answer:
+        assert answer.status == 200
+    return found[1]
+
+
+def test_the_first_session(data, tmp_path):
+    directory, endpoint = data
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / ".venv").symlink_to(ROOT / ".venv")
+    shutil.copytree(ROOT / "docs", here / "docs")
+    # The one line that says where the server is; the rest is run to the letter.
+    session = BLOCKS[1].replace(WHERE, f"data={directory} endpoint={endpoint}\n")
+    disks = {number: (directory / f"disks/{number}").stat().st_ino for number in (1, 4)}
+    done = subprocess.run(
+        ["sh", "-eu", "-c", session],
+        cwd=here,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "make_bucket: first" in done.stdout
+    assert re.search(r"^ +PRE reference/$", done.stdout, re.MULTILINE)
+    assert done.stdout.endswith("all there\n")
+    assert {path.name for path in (here / "copy").iterdir()} >= {"reference", "tutorial"}
+    # "The store notices within seconds, prepares blank disks in place of the lost ones …"
+    deadline = time.monotonic() + 20
+    for number, was in disks.items():
+        disk = directory / f"disks/{number}"
+        while not ((disk / "log").exists() and disk.stat().st_ino != was):
+            assert time.monotonic() < deadline, f"disk {number} was not made anew"
+            time.sleep(0.05)
