@@ -160,3 +160,7 @@ class ShardStoreFactory(Protocol):
         """Recover the device and open it. Raises `ConfigError` (wrong cluster, newer format),
         `DeviceFailed`."""
         ...
+
+    def forget(self, device_id: str) -> None:
+        """Drop what this node keeps of a device that was replaced for good. Blocking."""
+        ...

@@ -31,13 +31,15 @@ _LIBC.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, 
 
 
 def is_blank(path: Path) -> bool:
-    """Whether nothing is there: no path, an empty directory, or a file of zeroes at its head."""
+    """Whether nothing is there: no path, an empty directory, or a file of zeroes at its head. An
+    empty log alone in its directory is what a crash leaves of `create`."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return True
     if stat.S_ISDIR(mode):
-        return not any(path.iterdir())
+        inside = list(path.iterdir())
+        return not inside or (inside == [path / _LOG_NAME] and inside[0].stat().st_size == 0)
     with path.open("rb") as file:
         return not any(file.read(64 * 1024))
 
@@ -49,6 +51,7 @@ def log_path(path: Path) -> Path:
 
 def create(path: Path, size_bytes: int | None) -> None:
     """Make the directory, or the image file if a size is given and no directory is there."""
+    above = [each for each in (path, *path.parents) if not each.exists()]
     if size_bytes is not None and not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.is_file():
@@ -62,7 +65,8 @@ def create(path: Path, size_bytes: int | None) -> None:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path / _LOG_NAME, os.O_RDWR | os.O_CREAT, 0o600))
     sync_directory(log_path(path).parent)
-    sync_directory(path.parent)
+    for each in above:  # every name that leads here was made by us, and must be durable
+        sync_directory(each.parent)
 
 
 def sync_directory(path: Path) -> None:

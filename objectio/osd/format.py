@@ -21,7 +21,8 @@ checksum of all that, payload. All integers are little-endian; checksums are XXH
          5     1  block_log2: the payload is checksummed in blocks of 2^block_log2 bytes
          6     2  header_bytes: from magic up to and including the header checksum
          8     8  segment_sequence
-        16     8  record_sequence (ascends by one over the whole device)
+        16     8  record_sequence (ascends over the whole device; a record that does not ascend
+                  within its segment is the remains of a write that was refused, and does not count)
         24    16  blob id               } the shard key
         40     4  stripe                }
         44     1  position              }
@@ -36,10 +37,17 @@ checksum of all that, payload. All integers are little-endian; checksums are XXH
          …     8  XXH3-64 of the header up to here
     then payload_bytes of payload, then zeroes to a multiple of 8.
 
+The superblock: magic "OBJECTIO", format version (u32), how often the device was opened (u32),
+segment_bytes (u64), size_bytes (u64), cluster id (16), device id (16), Unix milliseconds of its
+making (u64), XXH3-64 of all that. Of the two copies the one that counts more openings is right.
+
 A SEGMENT record's blob id is the device id. A TOMBSTONE's payload is 16 bytes: the index (u64) and
-sequence number (u64) of the segment that holds the record it kills; when that segment is gone the
+sequence number (u64) of the segment that holds the record it kills. It kills what its key has in
+that segment and in those with lower sequence numbers, and nothing newer, for compaction may have
+moved the tombstone behind a newer record. When none of those segments holds a record of the key the
 tombstone has no more work. A FREE record overwrites the SEGMENT record of a segment that was given
-back: nothing behind it counts.
+back: nothing behind it counts. Sequence numbers begin at a random number, so that nobody can store
+bytes that would pass for records of the log.
 """
 
 from __future__ import annotations
@@ -68,7 +76,7 @@ KIND_SHARD: Final = 2
 KIND_TOMBSTONE: Final = 3
 KIND_FREE: Final = 4
 
-_MAGIC: Final = b"OIR1"
+MAGIC: Final = b"OIR1"
 _FIXED: Final = struct.Struct("<4sBBHQQ16sIBBBBQII")
 _U64: Final = struct.Struct("<Q")
 _KEY_IN_HEADER: Final = struct.Struct("<16sIB")
@@ -81,7 +89,8 @@ _SUPER_MAGIC: Final = b"OBJECTIO"
 
 
 class Superblock(NamedTuple):
-    """Ids are 16 raw bytes. `size_bytes` 0 means that the device grows as far as it can."""
+    """Ids are 16 raw bytes. `size_bytes` 0 means that the device grows as far as it can.
+    `opens` counts openings, so that an index which missed one is known to be out of date."""
 
     format_version: int
     segment_bytes: int
@@ -89,12 +98,13 @@ class Superblock(NamedTuple):
     cluster_id: bytes
     device_id: bytes
     created_ms: int
+    opens: int = 0
 
     def pack(self) -> bytes:
         body = _SUPER.pack(
             _SUPER_MAGIC,
             self.format_version,
-            0,
+            self.opens,
             self.segment_bytes,
             self.size_bytes,
             self.cluster_id,
@@ -112,13 +122,13 @@ class Superblock(NamedTuple):
         body = raw[: _SUPER.size]
         if _U64.unpack_from(raw, _SUPER.size)[0] != xxh3_64_intdigest(body):
             return None
-        _, version, _, segment_bytes, size, cluster, device, created = _SUPER.unpack(body)
+        _, version, opens, segment_bytes, size, cluster, device, created = _SUPER.unpack(body)
         if version != FORMAT_VERSION:
             raise ConfigError(
                 f"the device has on-disk format {version}; this release reads format "
                 f"{FORMAT_VERSION}. Use the release that wrote it, or a newer one."
             )
-        return cls(version, segment_bytes, size, cluster, device, created)
+        return cls(version, segment_bytes, size, cluster, device, created, opens)
 
 
 class Record(NamedTuple):
@@ -188,7 +198,7 @@ def pack_header(
     """One header, with its checksum."""
     head = (
         _FIXED.pack(
-            _MAGIC,
+            MAGIC,
             kind,
             block_log2,
             HEADER_BYTES_MIN + 8 * len(checksums) + len(family),
@@ -228,7 +238,7 @@ def pack_small_header(
     k, m, generation, stripe_bytes = shape
     named = len(family)
     head = _small_header(named).pack(
-        _MAGIC,
+        MAGIC,
         KIND_SHARD,
         BLOCK_LOG2,
         HEADER_BYTES_MIN + 8 + named,
@@ -255,7 +265,7 @@ def parse_header(raw: Buffer, offset: int = 0) -> Record | None:
     if len(view) < HEADER_BYTES_MIN:
         return None
     fields = _FIXED.unpack_from(view)
-    if fields[0] != _MAGIC:
+    if fields[0] != MAGIC:
         return None
     (_, kind, log2, size, sequence, number, blob, stripe, position, k, m, named, generation) = (
         fields[:13]
@@ -301,7 +311,7 @@ def verify_small(raw: memoryview, header_bytes: int, payload_bytes: int, key: by
     """
     payload = raw[header_bytes : header_bytes + payload_bytes]
     if (
-        bytes(raw[:4]) != _MAGIC
+        bytes(raw[:4]) != MAGIC
         or _KEY.pack(*_KEY_IN_HEADER.unpack_from(raw, 24)) != key
         or (payload_bytes and _U64.unpack_from(raw, _FIXED.size)[0] != xxh3_64_intdigest(payload))
     ):

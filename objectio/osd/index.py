@@ -22,7 +22,9 @@ from objectio.limits import GIB
 ENTRY: Final = struct.Struct("<QIHQ")
 """offset of the record on the device, payload_bytes, header_bytes, generation"""
 
-_MAP_BYTES_START: Final = 1 * GIB
+_MAP_BYTES_START: Final = 64 * GIB
+"""Address space, not memory or disk: about 500 million shards. What is mapped cannot grow while
+anybody reads, so an index that fills it is given more when it is opened again."""
 _CHECKPOINT_KEY: Final = b"checkpoint"
 
 
@@ -38,12 +40,14 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
 
 class SegmentState(msgspec.Struct, array_like=True):
     """One segment: `sequence` 0 means free; `live_bytes` counts records that the index points to;
-    `tombstones` those that may still have work."""
+    `tombstones` those that may still have work. `moved` says that compaction has begun to copy from
+    it: then copies of its records may be deleted while it is still there."""
 
     sequence: int = 0
     written_bytes: int = 0
     live_bytes: int = 0
     tombstones: int = 0
+    moved: bool = False
 
 
 class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
@@ -53,6 +57,12 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     position: Position
     segments: list[SegmentState]
     shards: int
+    opens: int = 0
+    """The superblock's count when it was written: an index that missed an opening is out of date."""
+
+
+class IndexDamaged(Exception):
+    """The files of the index are not usable; the log has all that is in them."""
 
 
 class _Layers(NamedTuple):
@@ -73,25 +83,38 @@ class Index:
         self._owner = 0
         self._standing: Any = None
         self._standing_epoch = -1
-        self._open(_MAP_BYTES_START)
+        self._open()
 
-    def _open(self, map_bytes: int) -> None:
+    def _open(self) -> None:
         try:
             size = (self._path / "data.mdb").stat().st_size
         except FileNotFoundError:
             size = 0
-        self._env = lmdb.open(
-            str(self._path),
-            map_size=max(map_bytes, 2 * size),
-            max_dbs=2,
-            max_readers=512,
-            max_spare_txns=16,
-        )
-        self._entries = self._env.open_db(b"entries")
-        with self._env.begin(db=self._entries) as txn, txn.cursor() as cursor:
-            self._highest: bytes = cursor.key() if cursor.last() else b""
-        """No key above it was ever in a checkpoint."""
-        self._state = self._env.open_db(b"state")
+        try:
+            self._env = lmdb.open(
+                str(self._path),
+                map_size=max(_MAP_BYTES_START, 2 * size),
+                max_dbs=2,
+                max_readers=512,
+                max_spare_txns=16,
+            )
+        except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+            raise IndexDamaged(f"{self._path}: {error}") from error
+        try:
+            # A page beyond the end of the file would end the process when it is touched.
+            pages = self._env.info()["last_pgno"] + 1
+            if size and pages * self._env.stat()["psize"] > size:
+                raise IndexDamaged(f"{self._path} is cut short")
+            self._entries = self._env.open_db(b"entries")
+            self._state = self._env.open_db(b"state")
+            with self._env.begin(db=self._entries) as txn, txn.cursor() as cursor:
+                self._highest: bytes = cursor.key() if cursor.last() else b""
+            """No key above it was ever in a checkpoint."""
+        except BaseException as error:
+            self._env.close()
+            if isinstance(error, lmdb.Error):
+                raise IndexDamaged(f"{self._path}: {error}") from error
+            raise
 
     # Reading.
 
@@ -151,7 +174,8 @@ class Index:
     @property
     def pending(self) -> int:
         """How many changes the next checkpoint will write."""
-        return len(self._layers.fresh)
+        fresh, frozen = self._layers
+        return len(fresh) + len(frozen)
 
     # Changing.
 
@@ -159,9 +183,13 @@ class Index:
         self._layers.fresh[key] = entry
 
     def load_checkpoint(self) -> Checkpoint | None:
-        with self._env.begin(db=self._state) as txn:
-            raw = txn.get(_CHECKPOINT_KEY)
-        return None if raw is None else msgspec.msgpack.decode(raw, type=Checkpoint)
+        """Raises `IndexDamaged`."""
+        try:
+            with self._env.begin(db=self._state) as txn:
+                raw = txn.get(_CHECKPOINT_KEY)
+            return None if raw is None else msgspec.msgpack.decode(raw, type=Checkpoint)
+        except (lmdb.Error, msgspec.DecodeError) as error:
+            raise IndexDamaged(f"{self._path}: {error}") from error
 
     def freeze(self) -> None:
         """Begin a checkpoint: changes from now on belong to the next one."""
@@ -171,15 +199,15 @@ class Index:
     def write(self, checkpoint: Checkpoint) -> None:
         """Finish it: one durable transaction. On an error the frozen changes stay in memory."""
         frozen = self._layers.frozen
-        while True:
-            try:
-                self._write(checkpoint, frozen)
-                break
-            except lmdb.MapFullError:
-                self._env.set_mapsize(2 * self._env.info()["map_size"])
-            except lmdb.Error as error:
-                kind = DeviceFull if "No space" in str(error) else DeviceFailed
-                raise kind(f"cannot write the index at {self._path}: {error}") from error
+        try:
+            self._write(checkpoint, frozen)
+        except lmdb.MapFullError as error:
+            raise DeviceFull(
+                f"the index at {self._path} has filled its map; it is larger after a restart"
+            ) from error
+        except lmdb.Error as error:
+            kind = DeviceFull if "No space" in str(error) else DeviceFailed
+            raise kind(f"cannot write the index at {self._path}: {error}") from error
         self._highest = max(self._highest, max(frozen, default=b""))
         self._epoch += 1
         self._layers = _Layers(self._layers.fresh, {})

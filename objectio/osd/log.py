@@ -9,6 +9,7 @@ is on the device.
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Final, NamedTuple
 from typing_extensions import Buffer
 
 from objectio.abc.shardstore import Done, ShardWrite
-from objectio.errors import DeviceFull, InvalidRequest
+from objectio.errors import DeviceFailed, DeviceFull, InvalidRequest
 from objectio.limits import MIB
 from objectio.osd.device import Device
 from objectio.osd.format import (
@@ -34,13 +35,14 @@ from objectio.osd.format import (
     Record,
     Superblock,
     block_checksums,
+    header_bytes_for,
     pack_header,
     pack_small_header,
     record_bytes,
 )
 from objectio.osd.index import ENTRY, Index, Position, SegmentState
 from objectio.osd.rounds import Outcome
-from objectio.osd.walk import segment_offset
+from objectio.osd.walk import Found, segment_offset
 
 _WRITEBACK_BYTES_MIN: Final = MIB
 _SMALL_BYTES_MAX: Final = 1 << BLOCK_LOG2
@@ -71,6 +73,16 @@ class MoveItem(NamedTuple):
     key: bytes
     offset: int
     payload: Buffer
+
+
+_TOMBSTONE_BYTES: Final = record_bytes(
+    header_bytes_for(TOMBSTONE_TARGET.size, b""), TOMBSTONE_TARGET.size
+)
+
+
+def _random_sequence() -> int:
+    """Where a device's sequence numbers begin; far from the end of 64 bits."""
+    return int.from_bytes(os.urandom(6), "big")
 
 
 Item = PutItem | DeleteItem | SyncItem | MoveItem
@@ -144,6 +156,8 @@ class Log:
         self.superblock = superblock
         self.index = index
         self.lock = threading.Lock()
+        self.checkpoint_lock = threading.Lock()
+        self._sync_lock = threading.Lock()
         self.segments: list[SegmentState] = []
         self.free: list[int] = []
         self.last_sequence = 0
@@ -170,11 +184,33 @@ class Log:
         try:
             outcomes = self._write(items)
             if any(not isinstance(item, PutItem) or item.write.sync for item in items):
-                self.device.sync()
+                self.sync()
         except BaseException as error:
-            self.failure = error
-            return [(item.done, error) for item in items]
+            failure = self.fail(error)
+            return [(item.done, failure) for item in items]
         return outcomes
+
+    def sync(self) -> None:
+        """Make everything written so far durable. One at a time: the kernel tells of a lost write
+        once, to whoever syncs first, and nobody may take the silence after that for success."""
+        with self._sync_lock:
+            if self.failure is not None:
+                raise self.failure
+            try:
+                self.device.sync()
+            except BaseException as error:
+                self.fail(error)
+                raise
+
+    def fail(self, error: BaseException) -> BaseException:
+        """Nothing is written any more. Returns what callers are told."""
+        if self.failure is None:
+            if not isinstance(error, DeviceFailed):
+                told = DeviceFailed(f"{self.device.path} failed: {error!r}")
+                told.__cause__ = error
+                error = told
+            self.failure = error
+        return self.failure
 
     def _write(self, items: Sequence[Item]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -230,18 +266,30 @@ class Log:
 
     def _add(self, item: Item, outcomes: list[Outcome]) -> None:
         """Give an item's records their place at the tail; in the next segment if this one ends."""
+        if isinstance(item, PutItem):
+            self._make_room(item.write, outcomes)
         for draft in self._drafts_of(item):
             size = memoryview(draft.payload).nbytes
-            header_bytes = HEADER_BYTES_MIN + 8 * len(draft.checksums) + len(draft.family)
-            total = record_bytes(header_bytes, size)
-            if total + HEADER_BYTES_MIN > self.superblock.segment_bytes:
-                raise InvalidRequest(f"a record of {total} bytes is larger than a log segment")
+            total = record_bytes(header_bytes_for(size, draft.family), size)
             if self.tail.offset_in_segment + total > self.superblock.segment_bytes:
-                self._flush(outcomes)
-                self._open_segment(may_use_spares=not isinstance(item, PutItem))
+                self._next_segment(outcomes, may_use_spares=not isinstance(item, PutItem))
             if self.tail.offset_in_segment == 0:
                 self._append(_Draft(KIND_SEGMENT, self.superblock.device_id + bytes(5), b"", None))
             self._append(draft)
+
+    def _make_room(self, write: ShardWrite, outcomes: list[Outcome]) -> None:
+        """See that a shard, and the tombstone of the one it may replace, go into one segment: a
+        shard that is refused must not have killed the one before."""
+        size = sum(memoryview(part).nbytes for part in write.payload)
+        total = record_bytes(header_bytes_for(size, write.coordinates.family.encode("ascii")), size)
+        if total + HEADER_BYTES_MIN > self.superblock.segment_bytes - _TOMBSTONE_BYTES:
+            raise InvalidRequest(f"a record of {total} bytes is larger than a log segment")
+        if self.tail.offset_in_segment + total + _TOMBSTONE_BYTES > self.superblock.segment_bytes:
+            self._next_segment(outcomes, may_use_spares=False)
+
+    def _next_segment(self, outcomes: list[Outcome], *, may_use_spares: bool) -> None:
+        self._flush(outcomes)
+        self._open_segment(may_use_spares=may_use_spares)
 
     def _drafts_of(self, item: Item) -> Iterator[_Draft]:
         if isinstance(item, PutItem):
@@ -270,18 +318,12 @@ class Log:
             return
         old = self._current(item.key)
         if old is not None and ENTRY.unpack(old)[0] == item.offset:
-            shape = (
-                record.data_shards,
-                record.parity_shards,
-                record.generation,
-                record.stripe_bytes,
-            )
             yield _Draft(
                 KIND_SHARD,
                 item.key,
                 item.payload,
                 old,
-                shape,
+                (record.data_shards, record.parity_shards, record.generation, record.stripe_bytes),
                 record.family.encode("ascii"),
                 record.block_checksums,
                 record.block_log2,
@@ -341,6 +383,9 @@ class Log:
             try:
                 self.device.pwritev(run.buffers, run.offset)
             except DeviceFull as error:
+                # Its number is used up: whatever the device took of the run may come to stand
+                # behind what is written here next, and must be older than that.
+                run.start.record_sequence = self.tail.record_sequence
                 self.tail = run.start
                 self._overlay.clear()
                 outcomes.extend((item.done, error) for item in run.items)
@@ -364,6 +409,7 @@ class Log:
             offset, payload_bytes, header_bytes, _ = ENTRY.unpack(change.old)
             dead = self.segments[self.segment_of(offset)]
             dead.live_bytes -= record_bytes(header_bytes, payload_bytes)
+            dead.moved = dead.moved or (change.entry is not None and dead is not segment)
             self.shards -= 1
         if change.entry is not None:
             self.index.set(change.key, change.entry)
@@ -374,13 +420,21 @@ class Log:
             if change.old is not None:
                 self.index.set(change.key, None)
 
-    def replay(self, segment_index: int, offset: int, record: Record, key: bytes) -> None:
+    def replay(self, segment_index: int, found: Found) -> None:
         """Apply a record that was found in the log when the device was opened."""
-        segment = self.segments[segment_index]
+        record = found.record
+        segment, key = self.segments[segment_index], record.key
         old = self.index.get(key)
         entry = None
         if record.kind == KIND_SHARD:
-            entry = ENTRY.pack(offset, record.payload_bytes, record.header_bytes, record.generation)
+            entry = ENTRY.pack(
+                found.offset, record.payload_bytes, record.header_bytes, record.generation
+            )
+        elif old is not None:
+            # Compaction may have moved the tombstone behind a record that is newer than the dead.
+            _, sequence = TOMBSTONE_TARGET.unpack(found.payload)
+            if self.segments[self.segment_of(ENTRY.unpack(old)[0])].sequence > sequence:
+                old = None
         self.apply(segment, _Change(key, entry, old, record.total_bytes))
 
     # Segments.
@@ -417,7 +471,7 @@ class Log:
             self.refusing = True
             raise DeviceFull(f"{self.device.path} has no free log segment")
         with self.lock:
-            self.last_sequence += 1
+            self.last_sequence = (self.last_sequence or _random_sequence()) + 1
             fresh = SegmentState(self.last_sequence)
             if self.free:
                 index = self.free.pop()
@@ -434,7 +488,7 @@ class Log:
         sequence = self.segments[index].sequence
         header = pack_header(KIND_FREE, sequence, 0, self.superblock.device_id)
         self.device.pwritev([header], offset)
-        self.device.sync()
+        self.sync()
         # The first block stays, to say FREE; the rest goes back to the file system.
         self.device.discard(
             offset + SUPERBLOCK_BYTES, self.superblock.segment_bytes - SUPERBLOCK_BYTES

@@ -6,7 +6,12 @@ was lost, or belongs to another device) every segment is read.
 
 What a crash tore off was never acknowledged: a record whose payload fails its checksums is left
 out. After a crash the log goes on in a new segment, so that no remains of a torn run can ever be
-behind a record that counts.
+behind a record that counts; and its sequence number leaves out those of segments that the crash may
+have kept from being found.
+
+A checkpoint counts the device's openings as the superblock does. Where they differ the device was
+used without this index meanwhile (moved to another node and back, or the index is an old copy), and
+what the index says of the log's end is no longer so: it is rebuilt.
 """
 
 from __future__ import annotations
@@ -19,13 +24,18 @@ from objectio.osd.index import Checkpoint, Position, SegmentState
 from objectio.osd.log import Log, Tail
 from objectio.osd.walk import is_segment_start, read_segment_header, walk
 
+_SEQUENCES_SKIPPED: Final = 1 << 20
+"""More segments than can have been begun and not synced."""
 _log: Final = logging.getLogger("objectio.osd")
 
 
 def recover(log: Log) -> None:
     """Bring an empty `Log` to the state of its device."""
     checkpoint = log.index.load_checkpoint()
-    if checkpoint is not None and checkpoint.device_id != log.superblock.device_id:
+    if checkpoint is not None and (
+        (checkpoint.device_id, checkpoint.opens) != (log.superblock.device_id, log.superblock.opens)
+    ):
+        _log.warning("the index of %s is out of date; rebuilding it", log.device.path)
         checkpoint = None
     if checkpoint is None:
         log.index.clear()
@@ -58,7 +68,10 @@ def _replay_tail(log: Log, position: Position) -> None:
     replayed = damaged = 0
     for index, start in _segments_behind(log, position):
         segment = log.segments[index]
-        for found in walk(log.device, index, log.superblock.segment_bytes, segment.sequence, start):
+        newer_than = position.record_sequence if start else 0
+        for found in walk(
+            log.device, index, log.superblock.segment_bytes, segment.sequence, start, newer_than
+        ):
             record = found.record
             record_sequence = max(record_sequence, record.record_sequence)
             segment.written_bytes = found.offset + record.total_bytes - log.segment_start(index)
@@ -67,9 +80,11 @@ def _replay_tail(log: Log, position: Position) -> None:
             if not found.intact:
                 damaged += 1
                 continue
-            log.replay(index, found.offset, record, record.key)
+            log.replay(index, found)
             replayed += 1
     # No clean end: the next record opens a segment of its own.
+    if log.last_sequence:
+        log.last_sequence += _SEQUENCES_SKIPPED
     log.tail = Tail(-1, log.last_sequence, log.superblock.segment_bytes, record_sequence)
     log.applied = log.tail.position()
     if replayed or damaged:

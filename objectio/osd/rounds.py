@@ -4,7 +4,7 @@ While one batch of each device is being written and synced, in a thread each, ne
 when the last device of the round is done, the loop is woken once, answers everybody and starts the
 next round. Thread hand-offs, not the disks, are what limits small writes, so they are shared by as
 many items as possible. A device that lags behind does not hold up the others for longer than
-`_PATIENCE_SECONDS`: it then simply misses rounds.
+`_PATIENCE_SECONDS`: it then simply misses rounds, and answers when it is done.
 """
 
 from __future__ import annotations
@@ -36,11 +36,15 @@ class Batched(Protocol):
 
 
 class _Round:
-    __slots__ = ("left", "lock")
+    """`late`: patience is over, and each device that is still to come wakes the loop itself."""
+
+    __slots__ = ("late", "left", "lock", "timer")
 
     def __init__(self, left: int) -> None:
         self.left = left
+        self.late = False
         self.lock = threading.Lock()
+        self.timer: asyncio.TimerHandle | None = None
 
     def one_done(self) -> bool:
         with self.lock:
@@ -57,23 +61,16 @@ class Rounds:
         self._running = False
         self._finished: deque[tuple[Batched, Sequence[Outcome]]] = deque()
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._members = 0
+        self._threads = 0
 
     def join(self) -> None:
-        """A device was opened."""
-        self._members += 1
-        while len(self._threads) < self._members:
-            thread = threading.Thread(
-                target=self._work_loop, name=f"osd-{len(self._threads)}", daemon=True
-            )
-            thread.start()
-            self._threads.append(thread)
+        """A device was opened: there is a thread more."""
+        threading.Thread(target=self._work_loop, name=f"osd-{self._threads}", daemon=True).start()
+        self._threads += 1
 
     def leave(self) -> None:
-        """A device was closed; its thread ends."""
-        self._members -= 1
+        """A device was closed: one of the threads ends, sooner or later."""
+        self._threads -= 1
         self._work.put(None)
 
     def mark(self, store: Batched) -> None:
@@ -95,26 +92,33 @@ class Rounds:
             store.busy = True
             items = store.take()
             self._work.put(lambda store=store, items=items: self._run(turn, store, items))  # type: ignore[misc]
-        self._timer = self._loop.call_later(_PATIENCE_SECONDS, self._finish)
+        turn.timer = self._loop.call_later(_PATIENCE_SECONDS, self._lose_patience, turn)
 
     def _run(self, turn: _Round, store: Batched, items: Sequence[Any]) -> None:
         self._finished.append((store, store.run_batch(items)))
-        if turn.one_done():
+        if turn.one_done() or turn.late:
             try:
-                self._loop.call_soon_threadsafe(self._finish)
+                self._loop.call_soon_threadsafe(self._finish, turn)
             except RuntimeError:
                 pass  # the loop is closed: nobody is left to answer
 
-    def _finish(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _lose_patience(self, turn: _Round) -> None:
+        # First the flag, then the answers: a device that does not see the flag has left its own.
+        turn.late = True
+        self._finish(turn)
+
+    def _finish(self, turn: _Round) -> None:
+        if turn.timer is not None:
+            turn.timer.cancel()
         finished = self._finished
         while finished:
             store, outcomes = finished.popleft()
             store.busy = False
             for done, error in outcomes:
-                done(error)
+                try:
+                    done(error)
+                except Exception as bug:  # one caller's mistake must not keep others waiting
+                    self._report(bug)
             store.batch_done()
         if self._dirty:
             self._running = True
@@ -122,7 +126,11 @@ class Rounds:
         else:
             self._running = False
 
+    def _report(self, bug: Exception) -> None:
+        self._loop.call_exception_handler(
+            {"message": "the callback of a shard store's item raised", "exception": bug}
+        )
+
     def _work_loop(self) -> None:
         while (job := self._work.get()) is not None:
             job()
-        self._threads.remove(threading.current_thread())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -34,18 +36,20 @@ from objectio.osd.format import (
     verify_blocks,
     verify_small,
 )
-from objectio.osd.index import ENTRY, Index
+from objectio.osd.index import ENTRY, Index, IndexDamaged
 from objectio.osd.log import DeleteItem, Item, Log, PutItem, SyncItem
 from objectio.osd.recovery import recover
 from objectio.osd.rounds import Outcome, Rounds
-from objectio.osd.upkeep import checkpoint, compact, sparse_segments
+from objectio.osd.upkeep import checkpoint, compact, in_thread, sparse_segments
 
 _log: Final = logging.getLogger("objectio.osd")
 
-_READ_NOW_BYTES_MAX: Final = 256 * KIB
 _BLOCK_BYTES: Final = 64 * KIB
 _UPKEEP_SECONDS: Final = 0.5
 _LIVE_SHARE_MAX_WHEN_FULL: Final = 0.9
+_VICTIMS: Final = 4
+"""Segments that are compacted between two checkpoints; one when only the spare ones are left."""
+_DAMAGED_RETRY_SECONDS: Final = 600.0
 _ENTRY_UNPACK: Final = ENTRY.unpack
 
 
@@ -98,7 +102,9 @@ class LogShardStore:
         self._closed = False
         self._marked = False
         self._last_checkpoint = time.monotonic()
-        self._damaged_segments: set[int] = set()
+        self._damaged_segments: dict[int, float] = {}
+        """Segments that cannot be compacted for damage, and when to look again."""
+        self._readers = _Readers()
         self.busy = False
         self._index.adopt()
         rounds.join()
@@ -155,6 +161,8 @@ class LogShardStore:
     # Reading.
 
     def _locate(self, key: bytes) -> bytes:
+        if self._closed:
+            raise DeviceFailed(f"{self._device.path} was closed")
         entry = self._index.get(key)
         if entry is None:
             raise NotFound("no such shard on this device", kind="shard")
@@ -186,15 +194,16 @@ class LogShardStore:
         self._locate(packed)
 
         def read() -> Buffer:
-            entry = self._locate(packed)
-            while True:
-                try:
-                    return self._read_at(packed, entry, offset, length)
-                except ChecksumMismatch:
-                    now = self._locate(packed)
-                    if now == entry:
-                        raise
-                    entry = now  # compaction moved it while we read
+            with self._readers:
+                entry = self._locate(packed)
+                while True:
+                    try:
+                        return self._read_at(packed, entry, offset, length)
+                    except ChecksumMismatch:
+                        now = self._locate(packed)
+                        if now == entry:
+                            raise
+                        entry = now  # compaction moved it while we read
 
         return read
 
@@ -220,7 +229,8 @@ class LogShardStore:
 
     async def scan(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:
         start = None if after is None else after.pack()
-        rows = await asyncio.to_thread(self._index.scan, start, limit)
+        with self._readers:
+            rows = await in_thread(self._index.scan, start, limit)
         infos = []
         for key, entry in rows:
             _, payload_bytes, _, generation = _ENTRY_UNPACK(entry)
@@ -255,6 +265,7 @@ class LogShardStore:
         await asyncio.gather(self._upkeep, return_exceptions=True)
         await self._idle.wait()
         self._rounds.leave()
+        await asyncio.to_thread(self._readers.end)
         if self._core.failure is None:
             try:
                 await asyncio.to_thread(checkpoint, self._core, clean=True)
@@ -279,26 +290,66 @@ class LogShardStore:
         config = self._config
         changed = self._index.pending or self._core.bytes_since_checkpoint
         overdue = time.monotonic() - self._last_checkpoint > config.checkpoint_seconds
-        if self._index.pending >= config.checkpoint_changes or (changed and overdue):
+        in_need = overdue or self._core.is_full()  # a checkpoint gives empty segments back
+        if self._index.pending >= config.checkpoint_changes or (changed and in_need):
             await self._checkpoint()
-        victims = sparse_segments(self._core, config.compact_live_share_max, self._damaged_segments)
-        for index in victims[:4]:
-            sequence = self._core.segments[index].sequence
-            if not await compact(
-                self._core, index, self._submit_all, config.compact_bytes_per_second
-            ):
-                self._damaged_segments.add(sequence)
+        await self._compact()
+
+    async def _compact(self) -> None:
+        """Give space back; the harder the less there is left."""
+        core, config, now = self._core, self._config, time.monotonic()
+        full = core.is_full()
+        share = config.compact_live_share_max
+        if full:
+            share = max(share, _LIVE_SHARE_MAX_WHEN_FULL)
+        self._damaged_segments = {
+            sequence: again for sequence, again in self._damaged_segments.items() if again > now
+        }
+        victims = sparse_segments(core, share, self._damaged_segments)
+        for index in victims[: 1 if full else _VICTIMS]:
+            sequence = core.segments[index].sequence
+            if not await compact(core, index, self._submit_all, config.compact_bytes_per_second):
+                self._damaged_segments[sequence] = now + _DAMAGED_RETRY_SECONDS
         if victims:
             await self._checkpoint()
 
     async def _checkpoint(self) -> None:
         self._last_checkpoint = time.monotonic()
-        await asyncio.to_thread(checkpoint, self._core)
+        await in_thread(checkpoint, self._core)
         self._index.refresh()
 
     def _submit_all(self, items: list[Item]) -> None:
         for item in items:
             self._submit(item)
+
+
+class _Readers:
+    """Who reads in another thread; what they read from is closed only when the last one is done.
+    Raises `DeviceFailed` for those who come later."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+        self._ended = False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            if self._ended:
+                raise DeviceFailed("the device was closed")
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            if self._ended and not self._count:
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Let nobody in any more, and wait for those who are."""
+        with self._changed:
+            self._ended = True
+            while self._count:
+                self._changed.wait()
 
 
 class LogStoreFactory:
@@ -326,9 +377,7 @@ class LogStoreFactory:
                 uuid.uuid4().bytes,
                 int(time.time() * 1000),
             )
-            for offset in SUPERBLOCK_COPIES:
-                device.pwritev([superblock.pack()], offset)
-            device.sync()
+            _write_superblock(device, superblock)
         finally:
             device.close()
         return str(uuid.UUID(bytes=superblock.device_id))
@@ -356,28 +405,47 @@ class LogStoreFactory:
 
     def _open(self, path: Path, cluster_id: str) -> Log:
         device = Device(path)
-        index: Index | None = None
         try:
-            raw = device.pread(SUPERBLOCK_BYTES * len(SUPERBLOCK_COPIES), 0)
-            superblock = _find_superblock(raw)
-            if superblock is None:
-                raise ConfigError(f"{path} is not a device of ObjectIO; prepare it first")
+            superblock = _read_superblock(device)
             if superblock.cluster_id != uuid.UUID(cluster_id).bytes:
                 raise ConfigError(f"{path} belongs to another cluster; it is left alone")
-            # A device that cannot be written must say so now, not at the first PUT.
-            device.pwritev([superblock.pack()], SUPERBLOCK_COPIES[1])
-            device.sync()
-            name = str(uuid.UUID(bytes=superblock.device_id))
-            index = _open_index(self._index_dir / name)
-            log = Log(device, superblock, index, self._config.free_bytes_min)
-            recover(log)
-            checkpoint(log)  # from here on the device is not clean, and a crash must find that
+            return self._recover(device, superblock)
+        except BaseException:
+            device.close()
+            raise
+
+    def _recover(self, device: Device, superblock: Superblock) -> Log:
+        where = self._index_path(str(uuid.UUID(bytes=superblock.device_id)))
+        index: Index | None = None
+        try:
+            try:
+                index = Index(where)
+                log = Log(device, superblock, index, self._config.free_bytes_min)
+                recover(log)
+            except IndexDamaged as error:
+                _log.warning("the index is damaged and is rebuilt: %s", error)
+                if index is not None:
+                    index.close()
+                shutil.rmtree(where)
+                index = Index(where)
+                log = Log(device, superblock, index, self._config.free_bytes_min)
+                recover(log)
+            # From here on the device is not clean, and a crash must find that. And a device that
+            # cannot be written must say so now, not at the first PUT.
+            log.superblock = superblock._replace(opens=(superblock.opens + 1) % 2**32)
+            _write_superblock(device, log.superblock)
+            checkpoint(log)
         except BaseException:
             if index is not None:
                 index.close()
-            device.close()
             raise
         return log
+
+    def forget(self, device_id: str) -> None:
+        shutil.rmtree(self._index_path(device_id), ignore_errors=True)
+
+    def _index_path(self, device_id: str) -> Path:
+        return self._index_dir / str(uuid.UUID(device_id))
 
 
 def _segment_bytes(wanted: int, capacity: int) -> int:
@@ -389,19 +457,22 @@ def _segment_bytes(wanted: int, capacity: int) -> int:
 
 
 def _find_superblock(raw: bytes) -> Superblock | None:
+    """The newest of the copies."""
+    copies = (
+        Superblock.unpack(raw[offset : offset + SUPERBLOCK_BYTES]) for offset in SUPERBLOCK_COPIES
+    )
+    return max((copy for copy in copies if copy), key=lambda copy: copy.opens, default=None)
+
+
+def _read_superblock(device: Device) -> Superblock:
+    found = _find_superblock(device.pread(SUPERBLOCK_BYTES * len(SUPERBLOCK_COPIES), 0))
+    if found is None:
+        raise ConfigError(f"{device.path} is not a device of ObjectIO; prepare it first")
+    return found
+
+
+def _write_superblock(device: Device, superblock: Superblock) -> None:
+    """One copy after the other, so that a power cut leaves one of them whole."""
     for offset in SUPERBLOCK_COPIES:
-        found = Superblock.unpack(raw[offset : offset + SUPERBLOCK_BYTES])
-        if found is not None:
-            return found
-    return None
-
-
-def _open_index(path: Path) -> Index:
-    """Open the index; one that cannot be opened is moved aside and rebuilt from the log."""
-    try:
-        return Index(path)
-    except Exception as error:
-        aside = path.with_name(f"{path.name}.broken-{int(time.time())}")
-        _log.warning("the index at %s cannot be opened (%s); rebuilding it", path, error)
-        path.rename(aside)
-        return Index(path)
+        device.pwritev([superblock.pack()], offset)
+        device.sync()

@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-import logging
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Container, Iterator
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import msgspec
+from typing_extensions import Buffer
 
 from objectio.errors import DeviceFailed
 from objectio.limits import MIB
 from objectio.osd.format import KIND_SHARD, KIND_TOMBSTONE, TOMBSTONE_TARGET
-from objectio.osd.index import ENTRY, Checkpoint
+from objectio.osd.index import ENTRY, Checkpoint, SegmentState
 from objectio.osd.log import Log, MoveItem
 from objectio.osd.walk import Found, walk
 
@@ -27,51 +27,48 @@ if TYPE_CHECKING:
     from objectio.abc.shardstore import Done
     from objectio.osd.log import Item
 
-_log: Final = logging.getLogger("objectio.osd")
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _MOVE_BYTES: Final = 4 * MIB
 """What compaction submits at once: a foreground write waits for at most this much of it."""
 
 
 def checkpoint(log: Log, *, clean: bool = False) -> None:
-    """Write the index up to the log's applied position. Blocks; call it from one thread at a time.
+    """Write the index up to the log's applied position, and give back what is empty. Blocks.
 
     The device is synced first, for the index must not point to what a power cut can take away. If
     that fails the log has failed: the kernel reports a lost write once, and this was the time.
     """
-    with log.lock:
-        log.index.freeze()
-        position = msgspec.structs.replace(log.applied, clean=clean)
-        segments = [copy.copy(segment) for segment in log.segments]
-        shards = log.shards
-        log.bytes_since_checkpoint = 0
-    try:
-        log.device.sync()
-    except DeviceFailed as error:
-        log.failure = error
-        raise
-    log.index.write(Checkpoint(log.superblock.device_id, position, segments, shards))
+    with log.checkpoint_lock:
+        with log.lock:
+            log.index.freeze()
+            position = msgspec.structs.replace(log.applied, clean=clean)
+            segments = [copy.copy(segment) for segment in log.segments]
+            shards, covered = log.shards, log.bytes_since_checkpoint
+        log.sync()
+        superblock = log.superblock
+        log.index.write(
+            Checkpoint(superblock.device_id, position, segments, shards, superblock.opens)
+        )
+        with log.lock:
+            log.bytes_since_checkpoint -= covered
+        if not clean:
+            _release_empty(log, segments, position.segment_sequence)
+
+
+def _release_empty(log: Log, segments: list[SegmentState], before: int) -> None:
+    """`segments` as the checkpoint that was just written has them."""
     for index, segment in enumerate(segments):
-        if (
-            segment.sequence
-            and segment.live_bytes == 0
-            and segment.tombstones == 0
-            and segment.sequence < position.segment_sequence
-            and not clean
-        ):
-            _release(log, index, segment.sequence)
+        if 0 < segment.sequence < before and not segment.live_bytes and not segment.tombstones:
+            try:
+                log.release(index)
+            except DeviceFailed as error:
+                log.fail(error)
+                raise
 
 
-def _release(log: Log, index: int, sequence: int) -> None:
-    if log.segments[index].sequence != sequence:
-        return
-    try:
-        log.release(index)
-    except DeviceFailed as error:
-        log.failure = error
-        raise
-
-
-def sparse_segments(log: Log, live_share_max: float, exclude: set[int]) -> list[int]:
+def sparse_segments(log: Log, live_share_max: float, exclude: Container[int]) -> list[int]:
     """Segments worth compacting, emptiest first."""
     with log.lock:
         rows = [
@@ -96,19 +93,14 @@ async def compact(
     must be repaired first, since a copy would lose the evidence."""
     sequence = log.segments[index].sequence
     loop = asyncio.get_running_loop()
-    movable = await asyncio.to_thread(_survey, log, index, sequence)
+    movable = await in_thread(_survey, log, index, sequence)
     if not movable:
         return False
     walker = _live(log, index, sequence)
-    while batch := await asyncio.to_thread(_take, walker):
+    while batch := await in_thread(_take, walker):
         started = loop.time()
         waits = [loop.create_future() for _ in batch]
-        submit(
-            [
-                MoveItem(_done(wait), found.record, found.record.key, found.offset, found.payload)
-                for found, wait in zip(batch, waits, strict=True)
-            ]
-        )
+        submit([_move(found, _done(wait)) for found, wait in zip(batch, waits, strict=True)])
         for wait in waits:
             error = await wait
             if error is not None:
@@ -119,6 +111,28 @@ async def compact(
         if log.segments[index].sequence == sequence and log.segments[index].live_bytes == 0:
             log.segments[index].tombstones = 0
     return True
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`asyncio.to_thread`, and whoever is cancelled waits for the thread: the device and the index
+    that it uses are closed next."""
+    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
+
+
+def _move(found: Found, done: Done) -> MoveItem:
+    payload: Buffer = found.payload
+    if found.record.kind == KIND_TOMBSTONE:
+        # What it killed in its own segment goes with that; what came after it there may live on
+        # in a copy that is written behind this one.
+        index, sequence = TOMBSTONE_TARGET.unpack(payload)
+        own = found.record.segment_sequence
+        payload = TOMBSTONE_TARGET.pack(index, min(sequence, own - 1))
+    return MoveItem(done, found.record, found.record.key, found.offset, payload)
 
 
 def _done(wait: asyncio.Future[BaseException | None]) -> Done:
@@ -141,15 +155,23 @@ def _survey(log: Log, index: int, sequence: int) -> bool:
 
 
 def _live(log: Log, index: int, sequence: int) -> Iterator[Found]:
+    with log.lock:
+        others = [each for each in log.segments if each.sequence not in (0, sequence)]
+    there = {segment.sequence for segment in others}
+    moved_from = min((segment.sequence for segment in others if segment.moved), default=sequence)
+
+    def has_work(tombstone: Found) -> bool:
+        """Whether what it kills may be in another segment that is still there: the one that it
+        names, or an older one that compaction copied the dead record from."""
+        _, target = TOMBSTONE_TARGET.unpack(tombstone.payload)
+        return target in there or moved_from < target
+
     for found in walk(log.device, index, log.superblock.segment_bytes, sequence):
-        if not found.intact:
-            continue
         kind = found.record.kind
-        if kind == KIND_SHARD and not _is_current(log, found):
-            continue
-        if kind == KIND_TOMBSTONE and not _has_work(log, found):
-            continue
-        if kind in (KIND_SHARD, KIND_TOMBSTONE):
+        if found.intact and (
+            (kind == KIND_SHARD and _is_current(log, found))
+            or (kind == KIND_TOMBSTONE and has_work(found))
+        ):
             yield found
 
 
@@ -170,11 +192,3 @@ def _is_current(log: Log, found: Found) -> bool:
         return False
     offset: int = ENTRY.unpack(entry)[0]
     return offset == found.offset
-
-
-def _has_work(log: Log, found: Found) -> bool:
-    """Whether the segment with the record that this tombstone kills is still there."""
-    index: int
-    sequence: int
-    index, sequence = TOMBSTONE_TARGET.unpack(found.payload)
-    return index < len(log.segments) and log.segments[index].sequence == sequence

@@ -12,6 +12,7 @@ from objectio.osd.format import (
     DATA_OFFSET,
     HEADER_BYTES_MIN,
     KIND_SEGMENT,
+    MAGIC,
     Record,
     parse_header,
     verify_payload,
@@ -41,63 +42,68 @@ def read_segment_header(device: Device, index: int, segment_bytes: int) -> Recor
 
 
 def walk(
-    device: Device, index: int, segment_bytes: int, sequence: int, start: int = 0
+    device: Device,
+    index: int,
+    segment_bytes: int,
+    sequence: int,
+    start: int = 0,
+    newer_than: int = 0,
 ) -> Iterator[Found]:
-    """Every record of one use (`sequence`) of a segment from `start` on, in order.
+    """Every record of one use (`sequence`) of a segment from `start` on, in order; record sequence
+    numbers ascend from above `newer_than`, and what does not is left behind by a refused write.
 
     Where no record begins, the walk looks for the next one further on: behind a torn or damaged
     record there may be whole ones. An empty span ends it after one window.
     """
     base = segment_offset(index, segment_bytes)
     at = start
-    window = memoryview(b"")
+    raw = b""
     window_at = asked = 0
     while at + HEADER_BYTES_MIN <= segment_bytes:
-        header = _parse_in(window, at - window_at, sequence)
-        if header is None or at + header.total_bytes > window_at + len(window):
-            need = max(_WINDOW_BYTES, 0 if header is None else header.total_bytes)
-            if window_at != at or asked < need:
-                window_at, asked = at, need
-                window = memoryview(device.pread(min(need, segment_bytes - at), base + at))
-                if len(window) < HEADER_BYTES_MIN:
-                    return
-                continue
+        header = _parse_in(memoryview(raw), at - window_at, sequence, newer_than)
+        size = _HEADER_BYTES_MAX if header is None else header.total_bytes
+        need = max(_WINDOW_BYTES, size)
+        if at + size > window_at + len(raw) and (window_at != at or asked < need):
+            window_at, asked = at, need
+            raw = device.pread(min(need, segment_bytes - at), base + at)
+            if len(raw) < HEADER_BYTES_MIN:
+                return
+            continue
         if header is None:
-            skipped = _next_magic(window, at - window_at + ALIGNMENT)
-            if skipped is None and bytes(window).count(0) == len(window):
+            skipped = _next_magic(raw, at - window_at + ALIGNMENT)
+            if skipped is None and raw.count(0) == len(raw):
                 return  # zeroes: the end of what was written
-            at = window_at + (skipped if skipped is not None else _last_aligned(len(window)))
+            # A header may be cut by the window's end: go on just before it.
+            behind = (len(raw) - HEADER_BYTES_MIN) & -ALIGNMENT if skipped is None else skipped
+            at = max(at + ALIGNMENT, window_at + behind)
             continue
         if at + header.total_bytes > segment_bytes:
             at += ALIGNMENT
             continue
         begin = at - window_at + header.header_bytes
-        payload = window[begin : begin + header.payload_bytes]
+        payload = memoryview(raw)[begin : begin + header.payload_bytes]
         whole = len(payload) == header.payload_bytes
         yield Found(base + at, header, payload, whole and verify_payload(header, payload))
+        newer_than = header.record_sequence
         at += header.total_bytes
 
 
-def _parse_in(window: memoryview, offset: int, sequence: int) -> Record | None:
+def _parse_in(window: memoryview, offset: int, sequence: int, newer_than: int) -> Record | None:
     if not 0 <= offset < len(window):
         return None
     record = parse_header(window[: offset + _HEADER_BYTES_MAX], offset)
-    return record if record is not None and record.segment_sequence == sequence else None
+    if record is None or record.segment_sequence != sequence:
+        return None
+    return record if record.record_sequence > newer_than else None
 
 
-def _next_magic(window: memoryview, start: int) -> int | None:
-    raw = bytes(window)
-    at = raw.find(b"OIR1", start)
+def _next_magic(raw: bytes, start: int) -> int | None:
+    at = raw.find(MAGIC, start)
     while at >= 0:
         if at % ALIGNMENT == 0:
             return at
-        at = raw.find(b"OIR1", at + 1)
+        at = raw.find(MAGIC, at + 1)
     return None
-
-
-def _last_aligned(length: int) -> int:
-    """Go on just before the window's end, where a header may be cut."""
-    return max(ALIGNMENT, (length - HEADER_BYTES_MIN) & -ALIGNMENT)
 
 
 def is_segment_start(record: Record | None, device_id: bytes) -> bool:

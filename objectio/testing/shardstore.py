@@ -193,6 +193,9 @@ class MemoryShardStoreFactory:
             raise ConfigError(f"{path} belongs to another cluster; it is left alone")
         return MemoryShardStore(Path(path), device)
 
+    def forget(self, device_id: str) -> None:
+        self._devices.pop(device_id, None)
+
     def damage(self, path: str, payload: bytes) -> None:
         """Have every read of the shards with this payload fail, as after a flipped bit."""
         device = self._find(path)
