@@ -58,7 +58,7 @@ def recover(log: Log) -> None:
 def _load(log: Log, checkpoint: Checkpoint) -> None:
     log.segments = checkpoint.segments
     log.free = [i for i, segment in enumerate(log.segments) if segment.sequence == 0]
-    log.last_sequence = max((segment.sequence for segment in log.segments), default=0)
+    log.last_sequence = checkpoint.position.segment_sequence
     log.shards = checkpoint.shards
 
 
@@ -113,7 +113,7 @@ def _segments_behind(log: Log, position: Position) -> list[tuple[int, int]]:
             log.segments.append(SegmentState())
         log.segments[index] = SegmentState(header.segment_sequence)
         behind.append((header.segment_sequence, index, 0))
-    log.last_sequence = max((segment.sequence for segment in log.segments), default=0)
+    log.last_sequence = max(log.last_sequence, *(segment.sequence for segment in log.segments), 0)
     log.free = [i for i, segment in enumerate(log.segments) if segment.sequence == 0]
     return [(index, start) for _, index, start in sorted(behind)]
 
