@@ -157,14 +157,27 @@ class BlobReads:
                 self._damaged(span.ref, stripe.damaged)
         return [memoryview(data[position])[begin:end] for position, (begin, end) in wanted.items()]
 
-    async def shards(
-        self, ref: BlobRef, stripe_number: int, want: Sequence[int]
+    async def mend(
+        self, ref: BlobRef, stripe_number: int, suspects: Sequence[int]
     ) -> dict[int, Buffer]:
-        """Whole shards of a stripe, reconstructed from the others: for repair."""
+        """For repair: those of the suspect shards that their devices do not have, or have damaged,
+        made anew from the others. A suspect that reads well is no suspect any more: in a blob of
+        many stripes each may have lost another shard, and more shards be suspect than may be lost.
+        """
         pool = self._pools.get(ref.pool)
         stripe = _Stripe(pool, ref, stripe_number, self._stores)
-        stripe.lost.update(want)
-        return await stripe.reconstruct(want, asyncio.get_running_loop(), self._executor)
+        length = pool.code.shard_length(pool.stripe_bytes(ref.size, stripe_number))
+        loop = asyncio.get_running_loop()
+        have = await stripe.read(dict.fromkeys(suspects, (0, length)), loop, self._executor)
+        want = [position for position in suspects if position not in have]
+        if not want:
+            return {}
+        known = stripe.damaged
+        try:
+            return await stripe.reconstruct(have, want, loop, self._executor)
+        finally:
+            if found := stripe.damaged & ~known:
+                self._damaged(ref, found)
 
 
 class _Spans:
@@ -309,10 +322,14 @@ class _Stripe:
         return await loop.run_in_executor(executor, code.decode_stripe, have, size)
 
     async def reconstruct(
-        self, want: Sequence[int], loop: asyncio.AbstractEventLoop, executor: Executor
+        self,
+        have: dict[int, Buffer],
+        want: Sequence[int],
+        loop: asyncio.AbstractEventLoop,
+        executor: Executor,
     ) -> dict[int, Buffer]:
         code = self.pool.code
-        have = await self._gather({}, want, loop, executor)
+        have = await self._gather(have, want, loop, executor)
         size = self.pool.stripe_bytes(self.ref.size, self.number)
         made = await loop.run_in_executor(executor, code.reconstruct, have, want, size)
         return dict(made)

@@ -13,6 +13,8 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+from typing_extensions import Buffer
+
 from objectio.abc.kv import Absent, Equals
 from objectio.abc.shardstore import ShardCoordinates, ShardStore, ShardWrite
 from objectio.errors import CommitConflict, InsufficientShards, NotFound, ObjectIOError
@@ -162,35 +164,32 @@ class Repairer:
             return []
         try:
             for stripe in range(pool.stripes(ref.size)):
-                made = await self._reads.shards(ref, stripe, list(targets))
+                made = await self._reads.mend(ref, stripe, list(targets))
                 await self._store(ref, stripe, targets, made)
+                self.repaired_shards += len(made)
         except InsufficientShards as error:
             _log.error("blob %s cannot be repaired now: %s", ref.blob.hex(), error.message)
             return []
         except ObjectIOError as error:
             _log.warning("repair of blob %s: %s", ref.blob.hex(), error.message)
             return []
-        self.repaired_shards += len(targets) * pool.stripes(ref.size)
         if await self._kv.aget(keys.blob(ref.blob)) is None:  # deleted while we were at it
             await self._remove(ref, targets)
         return list(targets)
 
     async def _store(
-        self, ref: BlobRef, stripe: int, targets: dict[int, ShardStore], made: object
+        self, ref: BlobRef, stripe: int, targets: dict[int, ShardStore], made: dict[int, Buffer]
     ) -> None:
-        assert isinstance(made, dict)
         pool = self._pools.get(ref.pool)
         size = pool.stripe_bytes(ref.size, stripe)
         coordinates = ShardCoordinates(pool.family, pool.code.k, pool.code.m, size)
         loop = asyncio.get_running_loop()
         waits: list[asyncio.Future[BaseException | None]] = []
-        for position, store in targets.items():
+        for position, shard in made.items():
             wait: asyncio.Future[BaseException | None] = loop.create_future()
             waits.append(wait)
-            store.submit(
-                ShardWrite(
-                    ShardKey(BlobId(ref.blob), stripe, position), (made[position],), coordinates
-                ),
+            targets[position].submit(
+                ShardWrite(ShardKey(BlobId(ref.blob), stripe, position), (shard,), coordinates),
                 wait.set_result,
             )
         for wait in waits:
