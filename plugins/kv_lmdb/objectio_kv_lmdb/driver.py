@@ -29,7 +29,7 @@ from objectio.errors import DriverUnavailable, Unavailable
 from objectio.limits import MIB, TIB
 from objectio_kv_lmdb.config import LmdbConfig
 from objectio_kv_lmdb.gate import ReaderGate
-from objectio_kv_lmdb.layers import Layers
+from objectio_kv_lmdb.layers import CHUNK_BYTES, Layers
 
 READERS_MAX: Final = 1024  # slots of the lock file: threads of all processes, 64 bytes each
 SPARE_TRANSACTIONS: Final = 16  # ended read transactions kept for reuse
@@ -138,7 +138,9 @@ class LmdbKV:
     def _transact(self, commits: Sequence[Commit]) -> list[Check | None]:
         txn = self._begin(self._root, None, True)
         try:
-            results = [self._apply(txn, commit) for commit in commits]
+            batch = _Batch(txn, self._layers)
+            results = [batch.apply(commit) for commit in commits]
+            batch.flush()
         except BaseException:
             # py-lmdb 3.0 holds up an abort until no thread is in a call on the environment. Threads
             # that read without a pause would never let that be, so they are asked to wait.
@@ -147,29 +149,6 @@ class LmdbKV:
             raise
         txn.commit()
         return results
-
-    def _apply(self, txn: Any, commit: Commit) -> Check | None:
-        for check in commit.checks:
-            if not self._holds(txn, check):
-                return check
-        for key, value in commit.writes:
-            if value is None:
-                self._layers.delete(txn, key)
-            else:
-                self._layers.put(txn, key, value)
-        return None
-
-    def _holds(self, txn: Any, check: Check) -> bool:
-        if isinstance(check, Equals):
-            return self._layers.get(txn, check.key) == check.value
-        if isinstance(check, Absent):
-            return self._layers.get(txn, check.key) is None
-        if isinstance(check, Present):
-            return self._layers.get(txn, check.key) is not None
-        if check.start >= check.stop:
-            return True
-        with closing(self._layers.scan(txn, check.start, check.stop, False)) as rows:
-            return next(rows, None) is None
 
     # The environment. The caller holds the write lock.
 
@@ -259,3 +238,52 @@ def _sync_directories(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+class _Batch:
+    """Commits in one write transaction. Writes collect and are made at the end, so that they cost
+    one call; what they leave is what the commits behind them see."""
+
+    def __init__(self, txn: Any, layers: Layers) -> None:
+        self._txn = txn
+        self._layers = layers
+        self._writes: dict[bytes, bytes | None] = {}
+
+    def apply(self, commit: Commit) -> Check | None:
+        for check in commit.checks:
+            if not self._holds(check):
+                return check
+        self._writes.update(commit.writes)
+        return None
+
+    def _holds(self, check: Check) -> bool:
+        if isinstance(check, Equals):
+            return self._get(check.key) == check.value
+        if isinstance(check, Absent):
+            return self._get(check.key) is None
+        if isinstance(check, Present):
+            return self._get(check.key) is not None
+        if check.start >= check.stop:
+            return True
+        self.flush()
+        with closing(self._layers.scan(self._txn, check.start, check.stop, False)) as rows:
+            return next(rows, None) is None
+
+    def _get(self, key: bytes) -> bytes | None:
+        if key in self._writes:
+            return self._writes[key]
+        return self._layers.get(self._txn, key)
+
+    def flush(self) -> None:
+        short: list[tuple[bytes, bytes]] = []
+        for key, value in self._writes.items():
+            if value is None:
+                self._layers.delete(self._txn, key)
+            elif len(key) <= CHUNK_BYTES:
+                short.append((key, value))
+            else:
+                self._layers.put(self._txn, key, value)
+        if short:
+            short.sort()
+            self._layers.put_short(self._txn, short)
+        self._writes.clear()

@@ -64,6 +64,16 @@ class Layers:
             database, layer, rest = self._children, child, rest[CHUNK_BYTES:]
         txn.put(layer + rest, value, db=database)
 
+    def put_short(self, txn: Any, rows: list[tuple[bytes, bytes]]) -> None:
+        """Put rows whose keys are chunks, in one call.
+
+        py-lmdb gives up the interpreter's lock in each `put` and waits for it again, beside a busy
+        event loop for half a millisecond; `putmulti` keeps it (beside a busy thread: 0.4 µs a row
+        against 530 µs).
+        """
+        with txn.cursor(db=self._root) as cursor:
+            cursor.putmulti(rows)
+
     def delete(self, txn: Any, key: bytes) -> bool:
         """Whether there was such a key."""
         database, layer, rest = self._root, b"", key
