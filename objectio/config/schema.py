@@ -218,6 +218,16 @@ class StoreSection(Section, frozen=True, kw_only=True):
         Annotated[float, Meta(gt=0)],
         Meta(description="Pause between two looks for what must be repaired."),
     ] = 60.0
+    scrub_interval_seconds: Annotated[
+        Seconds,
+        Meta(
+            description="How often everything stored is read and verified, so that damage is found "
+            "while it can be repaired; 0: never."
+        ),
+    ] = 7 * 86_400.0
+    scrub_bytes_per_second: Annotated[
+        Annotated[float, Meta(gt=0)], Meta(description="How fast that is done, over all devices.")
+    ] = 32.0 * MIB
 
 
 class GatewaySection(Section, frozen=True, kw_only=True):

@@ -93,6 +93,8 @@ class GatewayService:
                 gc_grace_seconds=settings.gc_grace_seconds,
                 part_size_bytes_min=settings.part_size_bytes_min,
                 repair_interval_seconds=settings.repair_interval_seconds,
+                scrub_interval_seconds=settings.scrub_interval_seconds,
+                scrub_bytes_per_second=settings.scrub_bytes_per_second,
             ),
             parts.metrics,
         )

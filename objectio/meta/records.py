@@ -195,6 +195,13 @@ class OsdRecord(msgspec.Struct, frozen=True, array_like=True):
     device_id: str
 
 
+class ScrubRecord(msgspec.Struct, frozen=True, array_like=True):
+    """The pass over all blobs: when it began, and the row where it goes on; empty if it is done."""
+
+    begun_ms: int
+    cursor: bytes
+
+
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_bucket: Final = msgspec.msgpack.Decoder(BucketRecord).decode
 decode_object: Final = msgspec.msgpack.Decoder(ObjectRecord).decode
@@ -209,4 +216,5 @@ decode_pool: Final = msgspec.msgpack.Decoder(PoolRecord).decode
 decode_groups: Final = msgspec.msgpack.Decoder(list[list[int]]).decode
 decode_cluster: Final = msgspec.msgpack.Decoder(ClusterRecord).decode
 decode_osd: Final = msgspec.msgpack.Decoder(OsdRecord).decode
+decode_scrub: Final = msgspec.msgpack.Decoder(ScrubRecord).decode
 decode_mask: Final = msgspec.msgpack.Decoder(int).decode

@@ -157,6 +157,16 @@ class BlobReads:
                 self._damaged(span.ref, stripe.damaged)
         return [memoryview(data[position])[begin:end] for position, (begin, end) in wanted.items()]
 
+    async def verify(self, ref: BlobRef, stripe_number: int) -> int:
+        """Read every shard of a stripe. Returns the mask of positions whose device is up and yet
+        does not have the shard as it was written."""
+        pool = self._pools.get(ref.pool)
+        stripe = _Stripe(pool, ref, stripe_number, self._stores)
+        length = pool.code.shard_length(pool.stripe_bytes(ref.size, stripe_number))
+        wanted = dict.fromkeys(range(pool.code.width), (0, length))
+        await stripe.read(wanted, asyncio.get_running_loop(), self._executor)
+        return stripe.damaged
+
     async def mend(
         self, ref: BlobRef, stripe_number: int, suspects: Sequence[int]
     ) -> dict[int, Buffer]:

@@ -33,6 +33,7 @@ from objectio.store.objects import Objects, OpenObject
 from objectio.store.pools import Pools
 from objectio.store.read import BlobReads
 from objectio.store.repair import Repairer
+from objectio.store.scrub import Scrubber
 from objectio.store.uploads import Uploads
 from objectio.store.write import BlobWriter
 
@@ -46,6 +47,8 @@ class StoreSettings:
     gc_grace_seconds: float = 0.0
     part_size_bytes_min: int = PART_SIZE_BYTES_MIN
     repair_interval_seconds: float = 60.0
+    scrub_interval_seconds: float = 0.0
+    scrub_bytes_per_second: float = 32.0 * MIB
     threads: int = 4
 
 
@@ -76,6 +79,14 @@ class ObjectStore:
             kv, devices, pools, self.writer.active, settings.gc_grace_seconds
         )
         self.reads = BlobReads(devices, pools, self._executor, budget, self.repairer.damaged)
+        self.scrubber = Scrubber(
+            kv,
+            pools,
+            self.reads,
+            self.repairer.damaged,
+            interval_seconds=settings.scrub_interval_seconds,
+            bytes_per_second=settings.scrub_bytes_per_second,
+        )
         self._buckets = Buckets(kv)
         self._listings = Listings(kv)
         self._objects = Objects(
@@ -108,6 +119,16 @@ class ObjectStore:
             lambda: self.repairer.backlog,
         )
         gauge(
+            "objectio_store_scrub_passes",
+            "Times that everything stored was read and verified since the start.",
+            lambda: self.scrubber.finished,
+        )
+        gauge(
+            "objectio_store_scrub_damaged_blobs",
+            "Blobs that scrubbing found damaged since the start.",
+            lambda: self.scrubber.damaged_blobs,
+        )
+        gauge(
             "objectio_store_garbage_backlog",
             "Garbage to take off the devices, in rows; 0 when nothing is left to do.",
             lambda: self.collector.backlog + self._uploads.cleaning,
@@ -122,9 +143,11 @@ class ObjectStore:
         await self._uploads.start()
         self.collector.start()
         self.repairer.start(self.reads)
+        self.scrubber.start()
 
     async def stop(self) -> None:
         await self._uploads.stop()
+        await self.scrubber.stop()
         await self.repairer.stop()
         await self.collector.stop()
         self._executor.shutdown(wait=True)
