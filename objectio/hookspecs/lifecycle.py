@@ -37,5 +37,5 @@ def objectio_node_event(event: NodeEvent) -> None:
     Returns: nothing.
     Ordering: the last registered plugin hears first; the kernel's own parts hear last.
     Failure: an exception is logged with the plugin's name and goes no further.
-    Since: 0.1
+    Since: 26.11
     """

@@ -20,5 +20,5 @@ def objectio_register_transports() -> Iterable[AnyDriver]:  # type: ignore[empty
     Failure: an exception, or no answer within `PLUGIN_HOOK_TIMEOUT_SECONDS`, disables the plugin:
         an error that stops the node if the configuration names one of its drivers, else a warning
         and a row in `objectio plugin list`.
-    Since: 0.1
+    Since: 26.11
     """

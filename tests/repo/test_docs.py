@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,79 @@ def test_a_plugins_readme_describes_each_setting(folder):
         for field in fields_of(driver.config):
             assert sections, f"nowhere to set {driver.name}.{field.name}"
             assert f"`{field.name}`" in readme or f"\n{field.name} =" in readme, field.name
+
+
+# Pages that people wrote.
+
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+OTHERS = [*sorted(ROOT.glob("plugins/*/README.md")), *sorted(ROOT.glob("examples/*/README.md"))]
+every_page = pytest.mark.parametrize(
+    "page", PAGES + OTHERS, ids=lambda page: str(page.relative_to(ROOT))
+)
+
+
+def blocks(page, language):
+    """Fenced blocks, also those inside of lists."""
+    pattern = rf"^( *)```{language}\n(.*?)^\1```$"
+    found = re.findall(pattern, page.read_text(), re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for _, block in found]
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)
+            assert anchor in [slug(heading) for heading in headings], target
+
+
+def slug(heading):
+    """The anchor that a heading gets."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+@every_page
+def test_settings_on_the_page_are_settings(page, tmp_path):
+    from objectio import builtin
+    from objectio.config import check_drivers, load_config
+    from objectio.plugin.loader import load_plugins
+
+    for block in blocks(page, "toml"):
+        path = tmp_path / "objectio.toml"
+        path.write_text(block)
+        check_drivers(load_config(path, env={}), load_plugins(builtin=(builtin,)).registry)
+
+
+def test_plugins_on_the_page_are_plugins():
+    from types import ModuleType
+
+    from objectio.hookspecs.lifecycle import EventKind, NodeEvent
+    from objectio.plugin.info import PluginStatus
+    from objectio.plugin.loader import load_plugins
+
+    codes = blocks(ROOT / "docs/howto/write-a-plugin.md", "python")
+    listener, placement = ModuleType("page_listener"), ModuleType("page_placement")
+    for module, code in zip((listener, placement), codes, strict=True):
+        exec(compile(code, module.__name__, "exec"), vars(module))
+    plugins = load_plugins(builtin=(listener, placement), search=())
+    assert [info.status for info in plugins.infos] == [PluginStatus.OK] * 2
+    assert plugins.registry.names("placement") == ["inturn"]
+    heard = []
+    listener.log = type("Log", (), {"critical": lambda self, *words: heard.append(words)})()
+    plugins.emit(NodeEvent(EventKind.OSD_UP, "n1", {"osd": 3, "blank": False}))
+    assert heard == []
+    plugins.emit(NodeEvent(EventKind.OSD_DOWN, "n1", {"osd": 3, "reason": "it is gone"}))
+    assert heard[0][1:] == (3, "n1", "it is gone")
+
+
+def test_the_glossary_is_sorted():
+    rows = re.findall(
+        r"^\| \*\*(.+?)\*\*", (ROOT / "docs/explanation/glossary.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) > 30
+    assert rows == sorted(rows, key=str.lower)
