@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ _FALLOC_KEEP_SIZE_PUNCH_HOLE: Final = 0x01 | 0x02  # linux/falloc.h
 _SYNC_FILE_RANGE_WRITE: Final = 2  # linux/fs.h
 _BLKDISCARD: Final = 0x1277  # linux/fs.h
 _IOV_MAX: Final = 1024  # limits.h
+_FREE_SECONDS: Final = 0.1
 _LOG_NAME: Final = "log"
 
 _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -100,6 +102,8 @@ class Device:
         self._is_block = stat.S_ISBLK(status.st_mode)
         self.grows = path.is_dir()
         self._nowait = True
+        self._free_at = 0.0
+        self._free_bytes = 0
 
     @property
     def size_bytes(self) -> int:
@@ -111,9 +115,13 @@ class Device:
         return os.lseek(self._fd, 0, os.SEEK_END)
 
     def free_bytes(self) -> int:
-        """What the file system under a directory can still take."""
-        status = os.fstatvfs(self._fd)
-        return status.f_bavail * status.f_frsize
+        """What the file system under a directory could take a tenth of a second ago."""
+        now = time.monotonic()
+        if now - self._free_at >= _FREE_SECONDS:
+            status = os.fstatvfs(self._fd)
+            self._free_bytes = status.f_bavail * status.f_frsize
+            self._free_at = now
+        return self._free_bytes
 
     def pread(self, length: int, offset: int) -> bytes:
         """Up to `length` bytes; fewer only at the end of the device."""
@@ -144,23 +152,31 @@ class Device:
             self._nowait = False  # this file system cannot say whether it would block
         return None
 
-    def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
-        """Write all of it; returns the number of bytes."""
+    def pwritev(self, buffers: Sequence[Buffer], offset: int, *, durable: bool = False) -> int:
+        """Write all of it; returns the number of bytes.
+
+        `durable`: as if `sync` followed, for these bytes only. One system call instead of two: each
+        gives up the interpreter's lock and must get it back from a busy event loop.
+        """
+        flags = os.RWF_DSYNC if durable else 0
         try:
             written = 0
             for start in range(0, len(buffers), _IOV_MAX):
-                written += self._pwritev_all(buffers[start : start + _IOV_MAX], offset + written)
+                part = buffers[start : start + _IOV_MAX]
+                written += self._pwritev_all(part, offset + written, flags)
         except OSError as error:
             raise _failed("write", self.path, error) from error
+        if durable:
+            self._check_linked()
         return written
 
-    def _pwritev_all(self, buffers: Sequence[Buffer], offset: int) -> int:
-        wanted = sum(memoryview(part).nbytes for part in buffers)
-        written = os.pwritev(self._fd, list(buffers), offset)
+    def _pwritev_all(self, buffers: Sequence[Buffer], offset: int, flags: int) -> int:
+        wanted = sum([memoryview(part).nbytes for part in buffers])
+        written = os.pwritev(self._fd, buffers, offset, flags)
         if written < wanted:  # a signal, or space ran out in the middle: the rest in one piece
             rest = memoryview(b"".join(buffers))[written:]
             while rest:
-                count = os.pwrite(self._fd, rest, offset + wanted - len(rest))
+                count = os.pwritev(self._fd, [rest], offset + wanted - len(rest), flags)
                 if count == 0:
                     raise OSError(errno.EIO, "the device takes no more bytes")
                 rest = rest[count:]
@@ -171,18 +187,22 @@ class Device:
         _LIBC.sync_file_range(self._fd, offset, length, _SYNC_FILE_RANGE_WRITE)
 
     def sync(self) -> None:
-        """Everything written before this call survives a power cut when it returns.
-
-        A file that was unlinked under us takes writes and syncs without complaint, and loses them:
-        that counts as a failed device.
-        """
+        """Everything written before this call survives a power cut when it returns."""
         try:
             os.fdatasync(self._fd)
-            unlinked = not self._is_block and os.fstat(self._fd).st_nlink == 0
         except OSError as error:
             raise DeviceFailed(f"cannot sync {self.path}: {error.strerror}") from error
+        self._check_linked()
+
+    def _check_linked(self) -> None:
+        """A file that was unlinked under us takes writes and syncs without complaint, and loses
+        them: that counts as a failed device, and nothing is acknowledged on it any more."""
+        try:
+            unlinked = not self._is_block and os.fstat(self._fd).st_nlink == 0
+        except OSError as error:
+            raise DeviceFailed(f"cannot look at {self.path}: {error.strerror}") from error
         if unlinked:
-            raise DeviceFailed(f"{self.path} was removed while it was in use")
+            raise DeviceFailed(f"{self.path} was removed while it was in use", gone=True)
 
     def discard(self, offset: int, length: int) -> None:
         """Give the space of a span back. It may read as zeroes or as before afterwards."""

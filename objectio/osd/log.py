@@ -169,6 +169,9 @@ class Log:
         self.bytes_since_checkpoint = 0
         self.refusing = False
         """A shard was refused for want of a segment, and none has become free since."""
+        self._unsynced = True
+        """Something was written, by this process or the one before, that no sync has covered."""
+        self._write_through = False
         self._free_bytes_min = free_bytes_min
         self._run = self._new_run()
         self._overlay: dict[bytes, bytes | None] = {}
@@ -381,7 +384,8 @@ class Log:
         run = self._run
         if run.buffers:
             try:
-                self.device.pwritev(run.buffers, run.offset)
+                self.device.pwritev(run.buffers, run.offset, durable=self._write_through)
+                self._unsynced = not self._write_through
             except DeviceFull as error:
                 # Its number is used up: whatever the device took of the run may come to stand
                 # behind what is written here next, and must be older than that.

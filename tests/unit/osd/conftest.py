@@ -182,3 +182,13 @@ def make_bench(tmp_path):
 @pytest.fixture
 def bench(make_bench):
     return make_bench()
+
+
+@pytest.fixture(name="put_item")
+def put_item_fixture():
+    return put_item
+
+
+@pytest.fixture(name="shard_key")
+def shard_key_fixture():
+    return shard_key
