@@ -61,6 +61,9 @@ class Exchange:
             self.status = message["status"]
             if self.body is not None and self.body.unread != 0:
                 message = self._prepare_unread(message, self.body)
+            connection = self._scope.get(CONNECTION_KEY)
+            if connection is not None and self._scope["method"] != "HEAD":
+                connection.transport.hold()  # the head goes out with the first of the body
         return self._send(message)
 
     def client_is_gone(self) -> bool:

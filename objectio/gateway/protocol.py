@@ -23,6 +23,43 @@ HEAD_SECONDS_MAX: Final = 20.0
 WRITE_SECONDS_MAX: Final = 60.0
 
 
+class HoldingTransport:
+    """A transport whose next write can be held back until the one after it, to go out as one.
+
+    uvicorn writes a response's head and its body separately, and each write is a system call that
+    wakes the client: for a small object that costs more than everything else about it.
+    """
+
+    __slots__ = ("_held", "_holding", "_inner")
+
+    def __init__(self, inner: asyncio.Transport) -> None:
+        self._inner = inner
+        self._held = b""
+        self._holding = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def hold(self) -> None:
+        """Keep the next write until there is another one, even an empty one."""
+        self._holding = True
+
+    def write(self, data: Any) -> None:
+        if self._holding:
+            self._holding = False
+            self._held = data
+        elif self._held:
+            head, self._held = self._held, b""
+            self._inner.writelines((head, data))
+        else:
+            self._inner.write(data)
+
+    def close(self) -> None:
+        if self._held:
+            self.write(b"")
+        self._inner.close()
+
+
 class GatewayProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -33,6 +70,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
+        self.transport = cast("asyncio.Transport", HoldingTransport(self.transport))
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
