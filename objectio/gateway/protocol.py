@@ -143,8 +143,26 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_timer = None
         self._refuse_head(b"408 Request Timeout")
 
+    def send_400_response(self, msg: str) -> None:
+        """What followed a request is none. A request before it that has come whole is carried out
+        and answered, not refused, and nothing is written into the middle of its answer."""
+        if self._is_between_answers():
+            super().send_400_response(msg)
+
+    def _is_between_answers(self) -> bool:
+        """Whether an answer of our own may be written now. If not, the connection ends with the
+        answer that is under way."""
+        cycle: Any = self.cycle  # None before the first request
+        if cycle is None or cycle.response_complete:
+            return True
+        if self.pipeline or (cycle.more_body and cycle.response_started):
+            self.transport.abort()
+            return False
+        cycle.keep_alive = cycle.keep_alive and cycle.more_body
+        return bool(cycle.more_body)
+
     def _refuse_head(self, status: bytes) -> None:
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() and self._is_between_answers():
             answer = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status
             self.transport.write(answer)
             self.transport.close()
