@@ -170,6 +170,11 @@ def open_store(make_server):
         store.close()
 
 
+@pytest.fixture(scope="session")
+def store_of():
+    return Store
+
+
 @pytest.fixture
 def objects_of():
     return Objects
