@@ -31,6 +31,8 @@ def test_every_block_is_known():
 @pytest.fixture
 def data(tmp_path):
     """The directory of a server that `make serve` has started; `data.endpoint` is where it serves."""
+    for plugin in ("api_s3", "metrics_prometheus"):
+        pytest.importorskip(f"objectio_{plugin}", reason=f"the plugin {plugin} is not installed")
     if not (ROOT / ".venv/bin/objectio").exists():
         pytest.skip("there is no .venv: `make venv`")
     directory, log = tmp_path / "data", tmp_path / "serve.log"
