@@ -184,10 +184,14 @@ class Log:
         knows what is on it: the log then refuses everything until it is opened anew."""
         if self.failure is not None:
             return [(item.done, self.failure) for item in items]
+        durable = any(not isinstance(item, PutItem) or item.write.sync for item in items)
+        # Where nothing else waits to be synced, the write itself can be durable.
+        self._write_through = durable and not self._unsynced
         try:
             outcomes = self._write(items)
-            if any(not isinstance(item, PutItem) or item.write.sync for item in items):
+            if durable and (self._unsynced or any(isinstance(item, SyncItem) for item in items)):
                 self.sync()
+                self._unsynced = False
         except BaseException as error:
             failure = self.fail(error)
             return [(item.done, failure) for item in items]
@@ -384,8 +388,7 @@ class Log:
         run = self._run
         if run.buffers:
             try:
-                self.device.pwritev(run.buffers, run.offset, durable=self._write_through)
-                self._unsynced = not self._write_through
+                self._write_run(run)
             except DeviceFull as error:
                 # Its number is used up: whatever the device took of the run may come to stand
                 # behind what is written here next, and must be older than that.
@@ -406,6 +409,22 @@ class Log:
                 self.applied = self.tail.position()
         outcomes.extend((item.done, None) for item in run.items)
         self._run = self._new_run()
+
+    def _write_run(self, run: _Run) -> None:
+        if not self._write_through:
+            self._unsynced = True
+            self.device.pwritev(run.buffers, run.offset)
+            return
+        with self._sync_lock:  # for the reason that `sync` gives
+            if self.failure is not None:
+                raise self.failure
+            try:
+                self.device.pwritev(run.buffers, run.offset, durable=True)
+            except DeviceFull:
+                raise
+            except BaseException as error:
+                self.fail(error)
+                raise
 
     def apply(self, segment: SegmentState, change: _Change) -> None:
         """Make one record count. `segment` is the one that holds it."""

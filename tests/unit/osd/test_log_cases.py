@@ -186,10 +186,18 @@ class FailingSync:
         return getattr(self._device, name)
 
     def sync(self):
+        self._fail_once()
+        self._device.sync()
+
+    def pwritev(self, buffers, offset, *, durable=False):
+        if durable:
+            self._fail_once()
+        return self._device.pwritev(buffers, offset, durable=durable)
+
+    def _fail_once(self):
         if self.left:
             self.left -= 1
             raise DeviceFailed("cannot sync")
-        self._device.sync()
 
 
 def test_after_a_failed_sync_nobody_takes_silence_for_success(bench):
@@ -216,6 +224,41 @@ def test_a_checkpoint_that_cannot_sync_fails_the_log(bench):
         bench.checkpoint()
     assert isinstance(bench.put(2, 100), DeviceFailed)
     bench.log.device = device
+
+
+def test_what_was_not_synced_is_by_the_next_that_asks(bench, put_item, shard_key):
+    """One durable write is no promise for those before it: these need a sync."""
+    calls = []
+    device = bench.log.device
+
+    class Watched:
+        def __getattr__(self, name):
+            return getattr(device, name)
+
+        def sync(self):
+            calls.append("sync")
+            device.sync()
+
+        def pwritev(self, buffers, offset, *, durable=False):
+            calls.append("durable write" if durable else "write")
+            return device.pwritev(buffers, offset, durable=durable)
+
+    bench.log.device = Watched()
+    bench.sync()
+    calls.clear()
+    bench.put(1, 100)
+    assert calls == ["durable write"]
+    bench.run(put_item(shard_key(2), b"early stripe", sync=False))
+    bench.run(put_item(shard_key(3), b"early stripe", sync=False))
+    bench.put(4, 100)
+    bench.put(5, 100)
+    assert calls[1:] == ["write", "write", "write", "sync", "durable write"]
+    calls.clear()
+    bench.run(put_item(shard_key(2), b"early stripe", sync=False))
+    bench.sync()
+    bench.sync()
+    bench.delete(1)
+    assert calls == ["write", "sync", "sync", "durable write"]
 
 
 def test_a_bug_fails_the_log_as_a_device_would(bench, put_item, shard_key):
@@ -262,7 +305,8 @@ def test_a_checkpoint_in_the_middle_of_a_batch_hides_no_segment(bench, put_item,
             return device.pwritev(buffers, offset, durable=durable)
 
     bench.log.device = Interrupting()
-    assert bench.put(1, 9000) is None
+    bench.model[shard_key(1)] = b"1" * 9000
+    assert bench.run(put_item(shard_key(1), b"1" * 9000, sync=False)) == [None]
     bench.log.device = device
     assert bench.put(2, 9000) is None
     bench.crash()

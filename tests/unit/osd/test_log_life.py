@@ -36,7 +36,7 @@ def take(bench, step):
 
 @pytest.mark.parametrize("size_bytes", [0, 2**20 + 40 * 16 * 1024])
 @settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
