@@ -26,6 +26,7 @@ from objectio.errors import ConfigError, DriverUnavailable, PluginError
 from objectio.hookspecs.lifecycle import EventKind, NodeEvent
 from objectio.kv.store import KVStore
 from objectio.plugin.loader import Plugins
+from objectio.runtime.lock import DirectoryLock
 
 _log: Final = logging.getLogger("objectio.runtime")
 
@@ -60,12 +61,14 @@ class Node:
         self.metrics: Metrics = NullMetrics()
         self._parts: dict[str, Any] = {}
         self._services: list[tuple[str, Service]] = []
+        self._lock = DirectoryLock(config.data_dir)
 
     # Life-cycle.
 
     async def start(self) -> None:
         self._open_exporter()
         self.config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock.acquire()
         try:
             for name, role in self._roles_in_order():
                 service = role.build(self, self._context("role", name))
@@ -85,6 +88,7 @@ class Node:
                 await service.stop()
             except Exception:
                 _log.exception("stopping the role %s", name)
+        self._lock.release()
 
     def health(self) -> Mapping[str, Any]:
         roles = {name: dict(service.health()) for name, service in self._services}
