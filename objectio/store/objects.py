@@ -175,7 +175,7 @@ class Objects:
                 new_rows.append((keys.repair(blob.ref.blob), encode(blob.missing)))
         for _ in range(COMMIT_TRIES):
             raw = await self._kv.aget(row)
-            if raw == new_rows[0][1] and (record.blobs or record.manifest):
+            if raw == new_rows[0][1] and (written or record.manifest):  # names that are ours alone
                 return  # an engine that tried again after a failure had been through before
             old = None if raw is None else decode_object(raw)
             if conditions is not None:
