@@ -100,6 +100,8 @@ class Device:
         status = os.fstat(self._fd)
         self._identity = (status.st_dev, status.st_ino)
         self._is_block = stat.S_ISBLK(status.st_mode)
+        self.filesystem: int = status.st_rdev if self._is_block else status.st_dev
+        """Devices with the same number wait for each other."""
         self.grows = path.is_dir()
         self._nowait = True
         self._free_at = 0.0

@@ -10,15 +10,20 @@ many items as possible. A device that lags behind does not hold up the others fo
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from objectio.abc.shardstore import Done
 
 _PATIENCE_SECONDS: Final = 0.02
+_LANES: Final = max(2, os.cpu_count() or 2)
+"""Devices on one file system share so many threads: they wait for the same journal anyway, and each
+further thread only adds fights over the interpreter's lock. Devices on others have their own."""
 
 Outcome = tuple[Done, BaseException | None]
 
@@ -27,6 +32,7 @@ class Batched(Protocol):
     """A device that takes part: `take` on the loop, `run_batch` in a thread."""
 
     busy: bool
+    filesystem: int
 
     def take(self) -> Sequence[Any]: ...
 
@@ -87,12 +93,22 @@ class Rounds:
             self._running = False
             return
         turn = _Round(len(ready))
+        lanes: dict[tuple[int, int], list[tuple[Batched, Sequence[Any]]]] = {}
+        seen: dict[int, int] = {}
         for store in ready:
             del self._dirty[store]
             store.busy = True
-            items = store.take()
-            self._work.put(lambda store=store, items=items: self._run(turn, store, items))  # type: ignore[misc]
+            place = seen.get(store.filesystem, 0)
+            seen[store.filesystem] = place + 1
+            lane = lanes.setdefault((store.filesystem, place % _LANES), [])
+            lane.append((store, store.take()))
+        for work in lanes.values():
+            self._work.put(partial(self._run_lane, turn, work))
         turn.timer = self._loop.call_later(_PATIENCE_SECONDS, self._lose_patience, turn)
+
+    def _run_lane(self, turn: _Round, work: list[tuple[Batched, Sequence[Any]]]) -> None:
+        for store, items in work:
+            self._run(turn, store, items)
 
     def _run(self, turn: _Round, store: Batched, items: Sequence[Any]) -> None:
         self._finished.append((store, store.run_batch(items)))

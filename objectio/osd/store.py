@@ -106,6 +106,7 @@ class LogShardStore:
         """Segments that cannot be compacted for damage, and when to look again."""
         self._readers = _Readers()
         self.busy = False
+        self.filesystem = log.device.filesystem
         self._index.adopt()
         rounds.join()
         self._upkeep = asyncio.get_running_loop().create_task(self._run_upkeep())

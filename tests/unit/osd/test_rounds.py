@@ -17,6 +17,7 @@ class Disk:
     def __init__(self, rounds, delay=0.0):
         self.busy = False
         self.filesystem = id(self)
+        self.filesystem = id(self)
         self.batches = []
         self.delay = delay
         self.gate = threading.Event()
