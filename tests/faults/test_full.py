@@ -84,8 +84,8 @@ def open_small(make_server, open_store, objects_of, blob_of_bytes, mount):
 
     def open_(size, reserve, **settings):
         disks = make_server().data_dir / "disks"
-        mount(disks / "0", 6)
-        mount(disks / "1", 10)
+        mount(disks / "0", 5)
+        mount(disks / "1", 8)
         settings = {**QUICK, "osd.log.free_bytes_min": str(reserve), **settings}
         objects = objects_of(open_store(settings=settings))
         return objects, Filler(objects, blob_of_bytes, size), disks
