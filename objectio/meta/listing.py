@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from objectio.abc.objects import ListedObject, Listing, UploadInfo, UploadListing
 from objectio.kv.keys import prefix_end, unescape
 from objectio.kv.store import KVStore
+from objectio.limits import KV_SCAN_ROWS_MAX
 from objectio.meta import keys
 from objectio.meta.records import decode_listed, decode_upload
 
@@ -49,11 +50,11 @@ class Listings:
             return _Page([], [], after, False)
         skip = len(table)
         stop = prefix_end(table + prefix)
-        start = table + max(prefix, _behind(after, prefix, delimiter))
+        start = max(table + prefix, _behind(table, after, prefix, delimiter))
         page = _Page([], [], b"", False)
         entries, prefixes = page.entries, page.prefixes
         last = b""
-        want = limit + 1 if not delimiter else min(limit + 1, 1000)
+        want = min(limit + 1, 1000 if delimiter else KV_SCAN_ROWS_MAX)
         while True:
             rows = await self._kv.ascan(start, stop, limit=want)
             position, seek = 0, b""
@@ -85,17 +86,19 @@ class Listings:
         after: tuple[bytes, str],
         limit: int,
     ) -> UploadListing:
-        """By key, then by upload id. `after`: a key and an upload id of it, or "" for all of it."""
+        """By key, then by upload id. `after`: a key and an upload id of it, or "" for all of it; the
+        id may be anything, as it comes from clients."""
+        if limit <= 0:
+            return UploadListing([], [], None)
         table = keys.uploads(bucket_id)
         start, stop = keys.uploads_of_prefix(bucket_id, prefix), prefix_end(table)
         if after[0]:
             key_row = keys.upload(bucket_id, after[0], b"")
-            if after[1]:
-                behind = key_row + bytes.fromhex(after[1]) + b"\0"
-            elif _rolled_up(after[0], prefix, delimiter) == after[0]:
-                behind = prefix_end(keys.uploads_of_prefix(bucket_id, after[0]))
+            rolled = after[0].startswith(prefix) and _rolled_up(after[0], prefix, delimiter)
+            if rolled:
+                behind = prefix_end(keys.uploads_of_prefix(bucket_id, rolled))
             else:
-                behind = prefix_end(key_row)
+                behind = key_row if after[1] else prefix_end(key_row)
             start = max(start, behind)
         uploads: list[UploadInfo] = []
         prefixes: list[bytes] = []
@@ -107,8 +110,11 @@ class Listings:
                 if row_key < seek:
                     continue
                 key, end = unescape(row_key, len(table))
+                upload_id = row_key[end:].hex()
                 if not key.startswith(prefix):
                     return UploadListing(uploads, prefixes, None)
+                if key == after[0] and upload_id <= after[1]:
+                    continue
                 if len(uploads) + len(prefixes) >= limit:
                     return UploadListing(uploads, prefixes, last)
                 rolled = _rolled_up(key, prefix, delimiter)
@@ -117,7 +123,6 @@ class Listings:
                     last = (rolled, "")
                     seek = prefix_end(keys.uploads_of_prefix(bucket_id, rolled))
                 else:
-                    upload_id = row_key[end:].hex()
                     uploads.append(decode_upload(raw).info(key, upload_id))
                     last = (key, upload_id)
             if len(rows) < min(limit + 1, 1000):
@@ -133,13 +138,13 @@ def _rolled_up(key: bytes, prefix: bytes, delimiter: bytes) -> bytes:
     return key[: at + len(delimiter)] if at >= 0 else b""
 
 
-def _behind(after: bytes, prefix: bytes, delimiter: bytes) -> bytes:
-    """The first key that may be shown behind `after`, which may be a common prefix."""
+def _behind(table: bytes, after: bytes, prefix: bytes, delimiter: bytes) -> bytes:
+    """The first row that may be shown behind `after`. A common prefix comes before everything in
+    it, so that an `after` inside of one is behind it."""
     if not after:
         return b""
-    if after.startswith(prefix) and _rolled_up(after, prefix, delimiter) == after:
-        return prefix_end(after)
-    return after + b"\0"
+    rolled = _rolled_up(after, prefix, delimiter) if after.startswith(prefix) else b""
+    return prefix_end(table + rolled) if rolled else table + after + b"\0"
 
 
 _row_key: Final[Callable[[Any], bytes]] = lambda row: row[0]  # noqa: E731

@@ -12,13 +12,13 @@ from objectio.meta.records import ObjectRecord
 def check_write(conditions: Conditions, current: ObjectRecord | None) -> None:
     """Before a version is replaced or deleted. Raises `PreconditionFailed`, or `NotFound` where
     If-Match names a version of an object that does not exist, as S3 does."""
-    if current is not None and _matches(conditions.if_none_match, current.etag):
-        raise PreconditionFailed("the object exists", condition="If-None-Match")
     if conditions.if_match:
         if current is None:
             raise NotFound("there is no such object", kind="object")
         if not _matches(conditions.if_match, current.etag):
             raise PreconditionFailed("the object has another ETag", condition="If-Match")
+    if current is not None and _matches(conditions.if_none_match, current.etag):
+        raise PreconditionFailed("the object exists", condition="If-None-Match")
 
 
 def check_read(conditions: Conditions, info: ObjectInfo, *, copying: bool = False) -> None:

@@ -153,17 +153,42 @@ class Devices:
                     slot.path, cluster_id=self._cluster_id, size_bytes=slot.size_bytes
                 )
             )
-            check = Absent(row) if raw is None else Equals(row, raw)
-            writes: list[tuple[bytes, bytes | None]] = [(row, encode(OsdRecord(found)))]
-            if raw is not None:
-                writes.append((keys.refill(slot.osd), b""))
-            await self._kv.commit([check], writes)
+            await self._take_in(slot.osd, found, raw)
         elif raw is None or decode_osd(raw).device_id != found:
+            if await self._was_prepared(slot, found, raw):
+                await self._take_in(slot.osd, found, raw)
+                return await self._open(slot) or raw is not None
             known = "no device" if raw is None else f"device {decode_osd(raw).device_id}"
             raise ConfigError(
                 f"{slot.path} holds device {found}, but the cluster has {known} as OSD {slot.osd}. "
                 "Were disks swapped? Give each its own path again"
             )
         store = await self._factory.open(slot.path, cluster_id=self._cluster_id)
+        if blank and raw is not None:
+            await asyncio.to_thread(self._factory.forget, decode_osd(raw).device_id)
         slot.store = store if self._wrap is None else self._wrap(slot.osd, store)
         return blank and raw is not None
+
+    async def _take_in(self, osd: int, device_id: str, raw: bytes | None) -> None:
+        """Write down which device stands for the OSD from now on; one that takes another's place
+        is to be refilled."""
+        row = keys.osd(osd)
+        check = Absent(row) if raw is None else Equals(row, raw)
+        writes: list[tuple[bytes, bytes | None]] = [(row, encode(OsdRecord(device_id)))]
+        if raw is not None:
+            writes.append((keys.refill(osd), b""))
+        await self._kv.commit([check], writes)
+
+    async def _was_prepared(self, slot: Slot, device_id: str, raw: bytes | None) -> bool:
+        """Whether the device was prepared for this slot by a process that died before it could
+        write that down: it is empty, of this cluster, no OSD's, and would have been prepared."""
+        if raw is not None and not slot.replace_blank:
+            return False
+        rows = await self._kv.ascan_prefix(keys.OSDS)
+        if any(decode_osd(each).device_id == device_id for _, each in rows):
+            return False
+        store = await self._factory.open(slot.path, cluster_id=self._cluster_id)
+        try:
+            return store.usage().shards == 0
+        finally:
+            await store.close()

@@ -16,6 +16,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from objectio.abc.shardstore import ShardStore
@@ -37,12 +38,19 @@ _PAUSE_SECONDS: Final = 0.25
 """Garbage is cheaper by the hundred: one sync of each device for all of it."""
 _SWEEP_SECONDS: Final = 3600.0
 _SWEEP_PAGE: Final = 1000
+_DELETE_AT_ONCE: Final = 5000
+"""Shards of one device in one item: what comes behind it waits for so many tombstones at most."""
 Write = tuple[bytes, bytes | None]
 
 
 def garbage_row(refs: Sequence[BlobRef]) -> Write:
     """The row that hands blobs over to the collector; part of the commit that lets go of them."""
     return keys.garbage(int(time.time() * 1000), os.urandom(8)), encode(list(refs))
+
+
+def _answer(answer: asyncio.Future[BaseException | None], error: BaseException | None) -> None:
+    if not answer.done():
+        answer.set_result(error)
 
 
 class Collector:
@@ -127,12 +135,19 @@ class Collector:
                 self._collecting = False
 
     async def _delete_abandoned(self) -> None:
-        refs, self._abandoned = self._abandoned, []
-        if refs:
-            # A commit that failed may have gone through all the same: then there is a row.
-            rows = await self._kv.aget_many([keys.blob(ref.blob) for ref in refs])
-            unowned = [ref for ref, row in zip(refs, rows, strict=True) if row is None]
-            await self._delete(unowned)  # what cannot be reached now is an orphan for the sweep
+        refs = self._abandoned[:_ROWS]
+        if not refs:
+            return
+        # A commit that failed, or whose caller has gone, may go through all the same: then there
+        # is a row, as soon as a later commit is through.
+        await self._kv.commit([], [])
+        rows = await self._kv.aget_many([keys.blob(ref.blob) for ref in refs])
+        unowned = [ref for ref, row in zip(refs, rows, strict=True) if row is None]
+        await self._delete(unowned)  # what cannot be reached now is an orphan for the sweep
+        del self._abandoned[: len(refs)]
+        self._active.difference_update(ref.blob for ref in refs)
+        if self._abandoned:
+            self._work.set()
 
     async def collect(self) -> None:
         """All garbage rows that are due, a batch at a time."""
@@ -200,18 +215,17 @@ class Collector:
     async def _delete_on(store: ShardStore | None, shards: Sequence[ShardKey]) -> bool:
         if store is None:
             return False
-        answer: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-
-        def done(error: BaseException | None) -> None:
-            if not answer.done():
-                answer.set_result(error)
-
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[BaseException | None]
         try:
-            store.submit_delete(shards, done)
-            error = await answer
+            for at in range(0, len(shards), _DELETE_AT_ONCE):
+                answer = loop.create_future()
+                store.submit_delete(shards[at : at + _DELETE_AT_ONCE], partial(_answer, answer))
+                if await answer is not None:
+                    return False
         except ObjectIOError:
             return False
-        return error is None
+        return True
 
     # Orphans.
 

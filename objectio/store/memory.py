@@ -40,7 +40,7 @@ class ByteBudget:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.release(size_bytes)  # it was our turn, and we are not there any more
-            else:
+            elif entry in self._waiting:
                 self._waiting.remove(entry)
                 self._serve()
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 import msgspec
@@ -71,41 +71,54 @@ class Objects:
 
     # Reading.
 
-    async def _find(self, bucket: str, key: bytes, version_id: str | None) -> ObjectRecord:
+    async def _find(
+        self, bucket: str, key: bytes, version_id: str | None
+    ) -> tuple[bytes, bytes, ObjectRecord]:
+        """The row, its value, and the record with the manifest's part if it has one."""
         found = await self._buckets.find(bucket)
-        raw = await self._kv.aget(keys.object(found.id, key))
-        if raw is None:
-            raise _no_such_object(bucket, key)
-        if version_id is not None and version_id != NULL_VERSION:
-            raise NotFound("no such version", kind="version", bucket=bucket, key=key)
-        return decode_object(raw)
+        row = keys.object(found.id, key)
+        for _ in range(COMMIT_TRIES):
+            raw = await self._kv.aget(row)
+            if version_id is not None and (raw is None or version_id != NULL_VERSION):
+                raise NotFound("no such version", kind="version", bucket=bucket, key=key)
+            if raw is None:
+                raise _no_such_object(bucket, key)
+            record = await self._whole(decode_object(raw))
+            if record is not None:
+                return row, raw, record
+        raise Unavailable("too many writers of one key at once", key=key)
 
-    async def blobs_of(self, record: ObjectRecord) -> Sequence[BlobRef]:
+    async def _whole(self, record: ObjectRecord) -> ObjectRecord | None:
+        """The record with blobs and part sizes; None if it was replaced since it was read."""
         if not record.manifest:
-            return record.blobs
+            return record
         raw = await self._kv.aget(keys.manifest(record.manifest))
         if raw is None:
-            raise Unavailable("the object was replaced while it was being opened")
-        return decode_manifest(raw).blobs
-
-    async def info_of(self, key: bytes, record: ObjectRecord) -> ObjectInfo:
-        if record.manifest:
-            raw = await self._kv.aget(keys.manifest(record.manifest))
-            if raw is not None:
-                return _with_parts(record, decode_manifest(raw).part_sizes).info(key)
-        return record.info(key)
+            return None
+        manifest = decode_manifest(raw)
+        return msgspec.structs.replace(record, blobs=manifest.blobs, part_sizes=manifest.part_sizes)
 
     async def get(self, bucket: str, key: bytes, version_id: str | None) -> OpenObject:
-        record = await self._find(bucket, key, version_id)
-        refs: Sequence[BlobRef] = record.blobs
-        if record.manifest:
-            refs = await self.blobs_of(record)
-        self._collector.pin(refs)
-        info = record.info(key) if not record.manifest else await self.info_of(key, record)
-        return OpenObject(info, refs, self._reads, self._collector)
+        while True:
+            row, raw, record = await self._find(bucket, key, version_id)
+            self._collector.pin(record.blobs)
+            # Where reads wait, it may have been replaced, and collected, before it was pinned.
+            if self._kv.fast_reads or await self._still(row, raw, record.blobs):
+                return OpenObject(record.info(key), record.blobs, self._reads, self._collector)
+
+    async def _still(self, row: bytes, raw: bytes, pinned: Sequence[BlobRef]) -> bool:
+        """Whether the row is as it was read; if not, what was pinned is let go."""
+        same = False
+        try:
+            same = await self._kv.aget(row) == raw
+        finally:
+            if not same:
+                self._collector.unpin(pinned)
+        return same
 
     async def head(self, bucket: str, key: bytes, version_id: str | None) -> ObjectInfo:
-        return await self.info_of(key, await self._find(bucket, key, version_id))
+        _, _, record = await self._find(bucket, key, version_id)
+        return record.info(key)
 
     # Writing.
 
@@ -128,8 +141,6 @@ class Objects:
         record = make_record(payload.size, written.digests, attributes, owner, [written.ref], ())
         try:
             await self.commit(found, key, record, conditions, [written], [], [])
-        except asyncio.CancelledError:
-            raise  # it may yet happen: the blob stays active, so nobody takes it for an orphan
         except BaseException:
             self._writer.give_up(written.ref)
             raise
@@ -183,7 +194,10 @@ class Objects:
             check: Check = Absent(row) if raw is None else Equals(row, raw)
             writes = [*new_rows, *more_writes]
             if old is not None:
-                writes += await self._let_go(old)
+                gone = await self._let_go(old)
+                if gone is None:
+                    continue
+                writes += gone
             try:
                 await self._kv.commit([bucket.check, check, *more_checks], writes)
             except CommitConflict as conflict:
@@ -202,10 +216,13 @@ class Objects:
             return
         raise Unavailable("too many writers of one key at once", key=key)
 
-    async def _let_go(self, old: ObjectRecord) -> list[Write]:
-        """The writes that hand what an old version held over to the collector."""
-        refs = await self.blobs_of(old)
-        writes: list[Write] = [garbage_row(refs)] if refs else []
+    async def _let_go(self, old: ObjectRecord) -> list[Write] | None:
+        """The writes that hand what an old version held over to the collector; None if somebody
+        else did so meanwhile."""
+        whole = await self._whole(old)
+        if whole is None:
+            return None
+        writes: list[Write] = [garbage_row(whole.blobs)] if whole.blobs else []
         if old.manifest:
             writes.append((keys.manifest(old.manifest), None))
         return writes
@@ -221,18 +238,21 @@ class Objects:
     ) -> ObjectInfo | None:
         check_key(key)
         found = await self._buckets.find(bucket)
-        if version_id is not None and version_id != NULL_VERSION:
-            return None
         row = keys.object(found.id, key)
         for _ in range(COMMIT_TRIES):
             raw = await self._kv.aget(row)
+            if version_id is not None and version_id != NULL_VERSION:
+                raw = None
             old = None if raw is None else decode_object(raw)
             if conditions is not None:
                 check_write(conditions, old)
             if raw is None or old is None:
                 return None
+            gone = await self._let_go(old)
+            if gone is None:
+                continue
             try:
-                await self._kv.commit([Equals(row, raw)], [(row, None), *await self._let_go(old)])
+                await self._kv.commit([Equals(row, raw)], [(row, None), *gone])
             except CommitConflict:
                 continue
             self._collector.wake()
@@ -271,9 +291,12 @@ class Objects:
             if source_conditions is not None:
                 check_read(source_conditions, source.info, copying=True)
             payload = CopyPayload(source)
-            return await self.put(
-                bucket, key, payload, attributes or _kept(source.info.attributes), owner, None
-            )
+            try:
+                return await self.put(
+                    bucket, key, payload, attributes or _kept(source.info.attributes), owner, None
+                )
+            finally:
+                await payload.close()
         finally:
             source.close()
 
@@ -299,7 +322,7 @@ class OpenObject:
             return None
         return self._reads.read_now(self._refs[0], start, length)
 
-    def stream(self, start: int, length: int) -> AsyncIterator[Buffer]:
+    def stream(self, start: int, length: int) -> AsyncGenerator[Buffer, None]:
         return self._reads.stream(self._refs, start, length)
 
     def close(self) -> None:
@@ -349,10 +372,6 @@ def _kept(attributes: ObjectAttributes) -> ObjectAttributes:
     if attributes.checksum_type != "COMPOSITE":
         return attributes
     return msgspec.structs.replace(attributes, checksum_algorithm="", checksum_type="")
-
-
-def _with_parts(record: ObjectRecord, part_sizes: list[int]) -> ObjectRecord:
-    return msgspec.structs.replace(record, part_sizes=part_sizes)
 
 
 def _no_such_object(bucket: str, key: bytes) -> NotFound:

@@ -8,7 +8,7 @@ The next stripe is fetched while the one before is being sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -96,7 +96,7 @@ class BlobReads:
 
     async def stream(
         self, refs: Sequence[BlobRef], start: int, length: int
-    ) -> AsyncIterator[Buffer]:
+    ) -> AsyncGenerator[Buffer, None]:
         """The bytes of the blobs, one behind the other, from `start` on."""
         spans = _Spans(self._pools, refs, start, start + length)
         current = self._fetch(spans)

@@ -240,10 +240,22 @@ class Repairer:
             if osd not in self._devices.stores:
                 return
             start = rows[-1][0] + b"\0"
-            await self._kv.commit([], [(row, start)])
+            if not await self._advance(row, cursor, start):
+                return
+            cursor = start
             await asyncio.sleep(0)
-        await self._kv.commit([], [(row, None)])
-        _log.info("OSD %d is refilled", osd)
+        if await self._advance(row, cursor, None):
+            _log.info("OSD %d is refilled", osd)
+
+    async def _advance(self, row: bytes, cursor: bytes, new: bytes | None) -> bool:
+        """Write down how far a refill got. False if the OSD was replaced again meanwhile: then the
+        row is as new, and the walk begins anew."""
+        try:
+            await self._kv.commit([Equals(row, cursor)], [(row, new)])
+        except CommitConflict:
+            self._work.set()
+            return False
+        return True
 
     def _has(self, osd: int, ref: BlobRef, position: int) -> bool:
         store = self._devices.stores.get(osd)

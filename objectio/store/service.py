@@ -9,6 +9,7 @@ from typing import Any
 
 from objectio.abc.metrics import Metrics, NullMetrics
 from objectio.abc.objects import (
+    NULL_VERSION,
     BucketInfo,
     CompletePart,
     Conditions,
@@ -66,19 +67,24 @@ class ObjectStore:
         self.devices = devices
         self.pools = pools
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="store")
-        self._budget = budget = ByteBudget(settings.memory_bytes_max)
+        # Apart: a copy waits for memory to write to while it holds what it reads, and so does
+        # everybody else while clients are slow to take what was read for them.
+        self._write_budget = ByteBudget(settings.memory_bytes_max // 2)
+        self._read_budget = ByteBudget(settings.memory_bytes_max // 2)
         self.repairer = Repairer(kv, devices, pools, settings.repair_interval_seconds)
         self.writer = BlobWriter(
             devices,
             self._executor,
-            budget,
+            self._write_budget,
             straggler_seconds=settings.write_straggler_seconds,
             abandoned=lambda ref: self.collector.abandon(ref),
         )
         self.collector = Collector(
             kv, devices, pools, self.writer.active, settings.gc_grace_seconds
         )
-        self.reads = BlobReads(devices, pools, self._executor, budget, self.repairer.damaged)
+        self.reads = BlobReads(
+            devices, pools, self._executor, self._read_budget, self.repairer.damaged
+        )
         self.scrubber = Scrubber(
             kv,
             pools,
@@ -111,7 +117,7 @@ class ObjectStore:
         gauge(
             "objectio_store_memory_bytes",
             "Memory lent to stripes under way.",
-            lambda: self._budget.used_bytes,
+            lambda: self._write_budget.used_bytes + self._read_budget.used_bytes,
         )
         gauge(
             "objectio_store_repair_backlog",
@@ -268,8 +274,11 @@ class ObjectStore:
         limit: int = 1000,
     ) -> Listing:
         """Every object has one version, "null", for no bucket was ever versioned."""
-        found = await self._buckets.find(bucket)
-        return await self._listings.objects(found.id, prefix, delimiter, after, limit)
+        page = await self.list_objects(
+            bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit
+        )
+        cut_at_object = page.objects and page.objects[-1].key == page.next_after
+        return page._replace(next_version=NULL_VERSION if cut_at_object else None)
 
     # Multipart uploads.
 

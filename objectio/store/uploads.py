@@ -7,8 +7,10 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Final
+
+import msgspec
 
 from objectio.abc.kv import Absent, Check, Equals
 from objectio.abc.objects import (
@@ -25,7 +27,7 @@ from objectio.abc.objects import (
 from objectio.errors import CommitConflict, InvalidRequest, NotFound, Unavailable
 from objectio.kv.keys import decode_uint, prefix_end
 from objectio.kv.store import KVStore
-from objectio.limits import PART_NUMBER_MAX
+from objectio.limits import KV_SCAN_ROWS_MAX, PART_NUMBER_MAX
 from objectio.meta import keys
 from objectio.meta.buckets import Bucket, Buckets
 from objectio.meta.records import (
@@ -163,8 +165,6 @@ class Uploads:
             rows.append((keys.repair(written.ref.blob), encode(written.missing)))
         try:
             await self._commit_part(upload, number, record, rows)
-        except asyncio.CancelledError:
-            raise  # it may yet happen: the blob stays active, so nobody takes it for an orphan
         except BaseException:
             self._writer.give_up(written.ref)
             raise
@@ -203,6 +203,7 @@ class Uploads:
         info = upload.record.info(key, upload_id)
         if limit <= 0 or after >= PART_NUMBER_MAX:
             return PartListing(info, [], None)
+        limit = min(limit, KV_SCAN_ROWS_MAX - 1)
         rows = await self._kv.ascan(
             keys.part(upload.id, after + 1), prefix_end(keys.parts(upload.id)), limit=limit + 1
         )
@@ -252,12 +253,15 @@ class Uploads:
             await self._objects.commit(
                 found, key, record, conditions, [], [upload.check, *checks], ended
             )
+        except asyncio.CancelledError:
+            self._in_background(self._clean_if_ended(upload.id))
+            raise
         except CommitConflict as conflict:
             if conflict.fields.get("check") == upload.check:
                 raise _no_such_upload(upload_id) from None
             raise InvalidRequest("a part was replaced meanwhile", reason="InvalidPart") from None
-        self._clean_later(upload.id, EndedUpload(numbers))
-        return await self._objects.info_of(key, record)
+        self._in_background(self._clean(upload.id, EndedUpload(numbers)))
+        return msgspec.structs.replace(record, part_sizes=sizes).info(key)
 
     async def _read_parts(
         self, upload: _Upload, parts: Sequence[CompletePart]
@@ -268,11 +272,12 @@ class Uploads:
         checks: list[Check] = []
         for row, raw, part in zip(rows, raws, parts, strict=True):
             record = None if raw is None else decode_part(raw)
-            if raw is None or record is None or record.etag != part.etag:
+            if raw is None or record is None or not _agree(record, part):
                 raise InvalidRequest(
-                    f"part {part.number} was not uploaded with this ETag",
+                    f"part {part.number} was not uploaded with this ETag and these checksums",
                     reason="InvalidPart",
-                    part=part.number,
+                    part_number=part.number,
+                    etag=part.etag,
                 )
             records.append(record)
             checks.append(Equals(row, raw))
@@ -282,9 +287,9 @@ class Uploads:
                     f"part {part.number} has {record.size} bytes, every part but the last must "
                     f"have {self._part_size_bytes_min}",
                     reason="EntityTooSmall",
-                    part=part.number,
+                    part_number=part.number,
                     size=record.size,
-                    minimum=self._part_size_bytes_min,
+                    size_min=self._part_size_bytes_min,
                     etag=record.etag,
                 )
         return records, checks
@@ -296,20 +301,31 @@ class Uploads:
             await self._kv.commit(
                 [upload.check], [(upload.row, None), (keys.ended(upload.id), encode(ended))]
             )
+        except asyncio.CancelledError:
+            self._in_background(self._clean_if_ended(upload.id))
+            raise
         except CommitConflict:
             raise _no_such_upload(upload_id) from None
-        await self._clean(upload.id, ended)
+        await asyncio.shield(self._in_background(self._clean(upload.id, ended)))
 
-    def _clean_later(self, upload_id: bytes, ended: EndedUpload) -> None:
-        task = asyncio.get_running_loop().create_task(self._clean_logged(upload_id, ended))
+    def _in_background(self, cleaning: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        async def logged() -> None:
+            try:
+                await cleaning
+            except Exception as error:  # it is written down; the next start goes on
+                _log.warning("cleaning up after an upload: %s", error)
+
+        task = asyncio.get_running_loop().create_task(logged())
         self._cleaning.add(task)
         task.add_done_callback(self._cleaning.discard)
+        return task
 
-    async def _clean_logged(self, upload_id: bytes, ended: EndedUpload) -> None:
-        try:
-            await self._clean(upload_id, ended)
-        except Exception as error:  # it is written down; the next start goes on
-            _log.warning("cleaning up after upload %s: %s", upload_id.hex(), error)
+    async def _clean_if_ended(self, upload_id: bytes) -> None:
+        """For a caller who was cancelled during the commit that ends an upload."""
+        await self._kv.commit([], [])  # when this is through, so is that one
+        raw = await self._kv.aget(keys.ended(upload_id))
+        if raw is not None:
+            await self._clean(upload_id, decode_ended(raw))
 
     async def _clean(self, upload_id: bytes, ended: EndedUpload) -> None:
         """Drop the part rows of an upload that has ended; parts nobody took over are garbage."""
@@ -334,6 +350,12 @@ def multipart_digests(parts: Sequence[PartInfo]) -> PayloadDigests:
     for part in parts:
         digest.update(bytes.fromhex(part.etag))
     return PayloadDigests(f"{digest.hexdigest()}-{len(parts)}")
+
+
+def _agree(record: PartRecord, part: CompletePart) -> bool:
+    return record.etag == part.etag and all(
+        record.checksums.get(name) == value for name, value in part.checksums.items()
+    )
 
 
 def _part_record(size: int, digests: PayloadDigests, blobs: list[BlobRef]) -> PartRecord:

@@ -221,8 +221,8 @@ class BlobWriter:
             raise
 
     def give_up(self, ref: BlobRef) -> None:
-        """Nothing will ever refer to the blob: its shards may go."""
-        self.active.discard(ref.blob)
+        """The blob's write, or the commit that was to refer to it, failed or was cut off: its shards
+        may go once it is known that nothing refers to it. Until then it is active."""
         self._abandoned(ref)
 
     async def _write(self, pool: Pool, blob: BlobId, payload: Payload) -> Written:

@@ -284,7 +284,20 @@ class MemoryObjects:
             owner=owner,
             modified_ms=self._now_ms(),
             attributes=source.info.attributes if attributes is None else attributes,
+            part_sizes=(),
         )
+        if source.info.part_sizes:  # the copy is put in one piece, whatever the source was
+            info = msgspec.structs.replace(info, etag=_md5(source.data))
+        if source.info.attributes.checksum_type == "COMPOSITE":
+            info = msgspec.structs.replace(
+                info,
+                checksums={},
+                attributes=msgspec.structs.replace(
+                    info.attributes, checksum_algorithm="", checksum_type=""
+                )
+                if attributes is None
+                else attributes,
+            )
         held.put(_Object(info, source.data))
         return info
 
@@ -394,10 +407,12 @@ class MemoryObjects:
     ) -> ObjectInfo:
         upload = self._upload(bucket, key, upload_id)
         held = self._bucket(bucket)
-        chosen = [_chosen(upload, wanted) for wanted in parts]
         numbers = [wanted.number for wanted in parts]
-        if not parts or numbers != sorted(set(numbers)):
+        if not parts:
+            raise InvalidRequest("an object has at least one part", reason="MalformedXML")
+        if numbers != sorted(set(numbers)):
             raise InvalidRequest("parts are not in ascending order", reason="InvalidPartOrder")
+        chosen = [_chosen(upload, wanted) for wanted in parts]
         for part in chosen[:-1]:
             if part.info.size < self._part_size_bytes_min:
                 raise InvalidRequest(
@@ -562,6 +577,10 @@ def _chosen(upload: _Upload, wanted: CompletePart) -> _Part:
 
 def _agree(part: PartInfo, checksums: Mapping[str, str]) -> bool:
     return all(part.checksums.get(name) == value for name, value in checksums.items())
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def _multipart_digests(parts: Sequence[PartInfo]) -> PayloadDigests:

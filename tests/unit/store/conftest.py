@@ -1,0 +1,215 @@
+"""A whole object store on devices in memory, each of which can be made slow, failing or absent."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from objectio.abc.driver import NoConfig, ThreadModel
+from objectio.abc.kv import CAP_FAST_READS
+from objectio.abc.objects import ObjectAttributes
+from objectio.erasure import reference, replicate
+from objectio.erasure.code import ErasureCodes
+from objectio.errors import DeviceFailed, DeviceFull
+from objectio.kv.memory import MemoryKV
+from objectio.kv.store import KVStore
+from objectio.limits import KIB
+from objectio.meta.records import PoolRecord
+from objectio.model.cluster import ClusterMap, Osd, OsdId
+from objectio.placement import rendezvous
+from objectio.store.devices import Devices, Slot
+from objectio.store.pools import Pools
+from objectio.store.service import ObjectStore, StoreSettings
+from objectio.testing.context import make_context
+from objectio.testing.objects import BytesPayload
+from objectio.testing.shardstore import MemoryShardStoreFactory
+
+CLUSTER = str(uuid.UUID(int=7))
+STRIPE_BYTES = 8 * KIB
+
+
+class Unruly:
+    """A shard store that does as it is told to: `hold` keeps items back, `fails` makes them fail."""
+
+    def __init__(self, store):
+        self._store = store
+        self._held = []
+        self.holding = False
+        self.fails = None
+        self.lent = []
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def submit(self, shard, done):
+        if self.fails is not None:
+            asyncio.get_running_loop().call_soon(done, self.fails)
+        elif self.holding:
+            self.lent.append((shard, b"".join(shard.payload)))
+            self._held.append((shard, done))
+        else:
+            self._store.submit(shard, done)
+
+    def let_go(self):
+        """What was held back goes on, with the bytes that are in the buffers now."""
+        self.holding = False
+        for shard, done in self._held:
+            self._store.submit(shard, done)
+        self._held.clear()
+
+
+class Kit:
+    def __init__(
+        self, where, *, disks=6, k=4, m=2, family="rs-vandermonde-0x11d", kv=None, fast=True, **more
+    ):
+        self.where = where
+        self.factory = MemoryShardStoreFactory()
+        driver = MemoryKV() if kv is None else kv
+        capabilities = frozenset({CAP_FAST_READS}) if fast else frozenset()
+        self.kv = KVStore(driver, capabilities, ThreadModel.PARALLEL)
+        self.unruly = {}
+        self.slots = [
+            Slot(osd, str(where / f"disk{osd}"), replace_blank=True) for osd in range(disks)
+        ]
+        self.devices = Devices(
+            self.kv, self.factory, self.slots, CLUSTER, wrap=self._wrap, check_seconds=3600
+        )
+        self._shape = (family, k, m)
+        self._settings = {
+            "part_size_bytes_min": 16,
+            "repair_interval_seconds": 3600,
+            "write_straggler_seconds": 0.05,
+            "scrub_interval_seconds": 0,
+            **more,
+        }
+
+    def _wrap(self, osd, store):
+        self.unruly[osd] = Unruly(store)
+        return self.unruly[osd]
+
+    async def start(self):
+        await self.devices.start()
+        drivers = (reference.DRIVER, replicate.DRIVER)
+        codes = ErasureCodes(
+            (each.name, each.rank, each.threads, each.open(each.config(), make_context(self.where)))
+            for each in drivers
+        )
+        placement = rendezvous.DRIVER.open(NoConfig(), make_context(self.where))
+        self.pools = Pools(self.kv, codes, lambda name: placement)
+        record = PoolRecord(*self._shape, STRIPE_BYTES, "disk", 8, "rendezvous")
+        osds = tuple(Osd(id=OsdId(slot.osd)) for slot in self.slots)
+        await self.pools.load(record, ClusterMap(epoch=1, osds=osds), "")
+        self.store = ObjectStore(self.kv, self.devices, self.pools, StoreSettings(**self._settings))
+        await self.store.start()
+        return self
+
+    async def stop(self):
+        await self.store.stop()
+        await self.devices.stop()
+        await self.kv.close()
+
+    # Calls as tests make them.
+
+    async def put(self, key, data=b"data", *, bucket="bucket", payload=None, **more):
+        return await self.store.put_object(
+            bucket, key, payload or BytesPayload(data), ObjectAttributes(), owner="me", **more
+        )
+
+    async def get(self, key, *, bucket="bucket"):
+        reader = await self.store.get_object(bucket, key)
+        try:
+            return await read_all(reader)
+        finally:
+            reader.close()
+
+    # Looks behind the scenes.
+
+    def rows(self):
+        return dict(self.kv.scan())
+
+    def shards(self):
+        """OSD → its shard keys."""
+        return {
+            slot.osd: set(self.factory._find(slot.path).shards)
+            for slot in self.slots
+            if Path(slot.path).exists()
+        }
+
+    async def settle(self):
+        """Until the collector and repair have nothing to do."""
+        deadline = time.monotonic() + 20
+        while True:
+            left = [row for row in self.rows() if row[:1] in (b"g", b"x", b"e")]
+            if not left and not self.store.collector._abandoned:
+                return
+            assert time.monotonic() < deadline, left
+            self.store.collector.wake()
+            self.store.repairer.wake()
+            await asyncio.sleep(0.002)
+
+    async def take_out(self, osd):
+        """The device is gone."""
+        path = Path(self.slots[osd].path)
+        path.rename(path.with_suffix(".out"))
+        await self.devices._let_go(self.slots[osd], "taken out")
+
+    async def put_back(self, osd):
+        path = Path(self.slots[osd].path)
+        path.with_suffix(".out").rename(path)
+        await self.devices.look()
+
+    async def replace(self, osd):
+        """A new disk in place of the old one."""
+        if osd in self.devices.stores:
+            await self.take_out(osd)
+        shutil.rmtree(Path(self.slots[osd].path).with_suffix(".out"))
+        await self.devices.look()
+
+
+async def read_all(reader, start=0, length=None):
+    length = reader.info.size - start if length is None else length
+    pieces = [bytes(piece) async for piece in reader.stream(start, length)]
+    return b"".join(pieces)
+
+
+@pytest.fixture
+async def make_kit(tmp_path):
+    made = []
+
+    async def make(**more):
+        made.append(Kit(tmp_path / f"kit{len(made)}", **more))
+        made[-1].where.mkdir()
+        await made[-1].start()
+        await made[-1].store.create_bucket("bucket", owner="me")
+        return made[-1]
+
+    yield make
+    for kit in made:
+        for unruly in kit.unruly.values():
+            unruly.let_go()
+        await kit.stop()
+
+
+@pytest.fixture
+async def kit(make_kit):
+    return await make_kit()
+
+
+@pytest.fixture(name="read_all")
+def read_all_fixture():
+    return read_all
+
+
+@pytest.fixture
+def device_failed():
+    return DeviceFailed("no good")
+
+
+@pytest.fixture
+def device_full():
+    return DeviceFull("no room")
