@@ -29,6 +29,11 @@ def needs(*plugins):
     return pytest.mark.skipif(bool(missing), reason=f"not in this tree: {', '.join(missing)}")
 
 
+durable = pytest.mark.skipif(
+    not {"kv_lmdb", "kv_leveldb"} & set(PLUGINS), reason="no engine in this tree outlives a process"
+)
+
+
 def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -117,7 +122,8 @@ def test_a_first_start_makes_the_directory(start, tmp_path):
     assert health(server.endpoint) == (200, {"status": "ok"})
 
 
-@needs("api_s3", "kv_lmdb")
+@durable
+@needs("api_s3")
 def test_a_second_start_keeps_everything(start, connect):
     server = start()
     files = [server.data_dir / name for name in ("objectio.toml", "credentials.json")]
@@ -133,6 +139,7 @@ def test_a_second_start_keeps_everything(start, connect):
     assert found["Metadata"] == {"a": "b"}
 
 
+@durable
 def test_the_directory_can_be_moved(start, tmp_path):
     server = start(tmp_path / "here")
     server.stop()
@@ -331,6 +338,7 @@ def used(tmp_path_factory):
         yield server.data_dir
 
 
+@durable
 @pytest.mark.parametrize("why", [*REFUSALS, "nothing"])
 def test_refusals(used, serve, why):
     arguments, code, words = REFUSALS.get(why, ([], None, ""))
@@ -345,6 +353,7 @@ def test_refusals(used, serve, why):
         assert found == code
 
 
+@durable
 def test_a_port_that_is_taken(serve, data):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -353,6 +362,7 @@ def test_a_port_that_is_taken(serve, data):
     assert f"cannot listen on {where}: Address already in use" in sentence
 
 
+@durable
 @pytest.mark.parametrize(
     ("variable", "words"),
     [
@@ -379,6 +389,7 @@ def test_no_such_configuration(serve, tmp_path):
     assert "there is no such file" in sentence
 
 
+@durable
 def test_a_wrong_key_in_the_file(serve, data):
     path = data / "objectio.toml"
     path.write_text(path.read_text().replace("check_seconds", "chek_seconds"))
@@ -387,6 +398,7 @@ def test_a_wrong_key_in_the_file(serve, data):
     assert f"{path}: osd.chek_seconds: unknown key; did you mean osd.check_seconds?" in sentence
 
 
+@durable
 def test_broken_credentials(serve, data):
     path = data / "credentials.json"
     path.write_text('{"access_key": "AKIA", "secret')
@@ -396,6 +408,7 @@ def test_broken_credentials(serve, data):
     assert "AKIA" not in sentence
 
 
+@durable
 def test_credentials_that_others_can_read_are_closed(data):
     (data / "credentials.json").chmod(0o644)
     with LocalServer(data) as server:
@@ -403,6 +416,7 @@ def test_credentials_that_others_can_read_are_closed(data):
         assert "was readable by others" in server.log_text()
 
 
+@durable
 def test_a_disk_of_another_release_stays_down(data):
     """Its superblock has a format number that this release does not read."""
     from objectio.osd import format as on_disk
@@ -416,3 +430,10 @@ def test_a_disk_of_another_release_stays_down(data):
     with LocalServer(data) as server:
         assert "OSD 3 stays down: the device has on-disk format 2" in server.log_text()
         assert health(server.endpoint) == (200, {"status": "ok"})
+
+
+def test_a_directory_that_is_being_served(start, serve):
+    server = start()
+    _, sentence = serve("--data", server.data_dir, "--listen", "127.0.0.1:0").refusal()
+    assert str(server.data_dir) in sentence
+    assert health(server.endpoint)[0] == 200
