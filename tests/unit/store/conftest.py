@@ -65,7 +65,17 @@ class Unruly:
 
 class Kit:
     def __init__(
-        self, where, *, disks=6, k=4, m=2, family="rs-vandermonde-0x11d", kv=None, fast=True, **more
+        self,
+        where,
+        *,
+        disks=6,
+        k=4,
+        m=2,
+        family="rs-vandermonde-0x11d",
+        kv=None,
+        fast=True,
+        stripe_bytes=STRIPE_BYTES,
+        **more,
     ):
         self.where = where
         self.factory = MemoryShardStoreFactory()
@@ -79,7 +89,7 @@ class Kit:
         self.devices = Devices(
             self.kv, self.factory, self.slots, CLUSTER, wrap=self._wrap, check_seconds=3600
         )
-        self._shape = (family, k, m)
+        self._shape = (family, k, m, stripe_bytes)
         self._settings = {
             "part_size_bytes_min": 16,
             "repair_interval_seconds": 3600,
@@ -101,7 +111,7 @@ class Kit:
         )
         placement = rendezvous.DRIVER.open(NoConfig(), make_context(self.where))
         self.pools = Pools(self.kv, codes, lambda name: placement)
-        record = PoolRecord(*self._shape, STRIPE_BYTES, "disk", 8, "rendezvous")
+        record = PoolRecord(*self._shape, "disk", 8, "rendezvous")
         osds = tuple(Osd(id=OsdId(slot.osd)) for slot in self.slots)
         await self.pools.load(record, ClusterMap(epoch=1, osds=osds), "")
         self.store = ObjectStore(self.kv, self.devices, self.pools, StoreSettings(**self._settings))

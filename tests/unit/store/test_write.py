@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import time
 
 import pytest
 
@@ -17,6 +18,7 @@ from objectio.errors import (
     PreconditionFailed,
     WriteQuorumFailed,
 )
+from objectio.kv.memory import MemoryKV
 from objectio.testing.objects import BytesPayload
 
 SIZES = [1, 3, 4095, 8192, 8193, 65_536, 65_537, 200_000]
@@ -218,28 +220,51 @@ async def test_a_crowd_at_one_key(kit):
     assert {len(shards) for shards in kit.shards().values()} == {1}
 
 
+@pytest.mark.parametrize("milliseconds", [5, 20, 40])
+async def test_a_commit_that_goes_through_after_its_caller_left_keeps_its_shards(
+    make_kit, milliseconds
+):
+    class SlowKV(MemoryKV):
+        def commit(self, commits):
+            time.sleep(0.03)
+            return super().commit(commits)
+
+    kit = await make_kit(kv=SlowKV())
+    for i in range(8):
+        task = asyncio.create_task(kit.put(b"%d" % i, noise(100, i)))
+        await asyncio.sleep(milliseconds / 1000)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await kit.store.collector._delete_abandoned()  # at once, without its pause
+    await kit.settle()
+    found = await kit.store.list_objects("bucket")
+    for each in found.objects:
+        assert await kit.get(each.key) == noise(100, int(each.key))
+    assert {len(shards) for shards in kit.shards().values()} == {len(found.objects)}
+
+
 async def test_copies_and_slow_readers_do_not_starve_each_other(make_kit):
     """More copies at once than there is memory for, beside readers that take nothing."""
-    kit = await make_kit(memory_bytes_max=8 * 12 * 1024)
-    for i in range(4):
-        await kit.put(b"source%d" % i, noise(120_000, i))
+    size = 1 << 20
+    kit = await make_kit(
+        disks=1, k=1, m=0, family="replicate", stripe_bytes=size, memory_bytes_max=8 * size
+    )
+    data = noise(3 * size)
+    await kit.put(b"source", data)
     idle = []
-    for i in range(4):
-        reader = await kit.store.get_object("bucket", b"source%d" % i)
+    for _ in range(8):
+        reader = await kit.store.get_object("bucket", b"source")
         stream = reader.stream(0, reader.info.size)
         await anext(stream)
         idle.append((reader, stream))
     async with asyncio.timeout(20):
         await asyncio.gather(
             *(
-                kit.store.copy_object(
-                    "bucket", b"source%d" % (i % 4), "bucket", b"copy%d" % i, owner="me"
-                )
-                for i in range(24)
+                kit.store.copy_object("bucket", b"source", "bucket", b"copy%d" % i, owner="me")
+                for i in range(12)
             )
         )
-    for i in range(24):
-        assert await kit.get(b"copy%d" % i) == noise(120_000, i % 4)
+    assert await kit.get(b"copy7") == data
     for reader, stream in idle:
         await stream.aclose()
         reader.close()
