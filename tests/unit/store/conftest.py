@@ -198,6 +198,7 @@ async def make_kit(tmp_path):
         await made[-1].store.create_bucket("bucket", owner="me")
         return made[-1]
 
+    make.kit_class = Kit  # for tests that run their own loops
     yield make
     for kit in made:
         for unruly in kit.unruly.values():
