@@ -135,14 +135,21 @@ def run_all(workers, method):
     return threads
 
 
-@pytest.fixture
-def workers(open_store, seed):
-    store = open_store()
-    return [Worker(store, number, seed) for number in range(WORKERS)]
+BUSY = {
+    "osd.log.segment_bytes": str(4 << 20),
+    "osd.log.checkpoint_seconds": "0.2",
+    "osd.log.checkpoint_changes": "50",
+    "osd.log.compact_live_share_max": "0.9",
+}
+"""Checkpoints, compaction and the reuse of log segments all the time."""
 
 
-def test_kill_at_random_moments(workers, rng, assert_clean):
-    store = workers[0].store
+@pytest.mark.parametrize(
+    "settings", [{}, pytest.param(BUSY, marks=pytest.mark.slow)], ids=["default", "busy upkeep"]
+)
+def test_kill_at_random_moments(open_store, seed, rng, assert_clean, settings):
+    store = open_store(settings=settings)
+    workers = [Worker(store, number, seed) for number in range(WORKERS)]
     for turn in range(ROUNDS):
         threads = run_all(workers, "run")
         time.sleep(rng.uniform(0.1, 1.2))  # the moment of the power cut
