@@ -176,7 +176,7 @@ class Devices:
         check = Absent(row) if raw is None else Equals(row, raw)
         writes: list[tuple[bytes, bytes | None]] = [(row, encode(OsdRecord(device_id)))]
         if raw is not None:
-            writes.append((keys.refill(osd), b""))
+            writes.append((keys.refill(osd), device_id.encode()))  # a walk of its own
         await self._kv.commit([check], writes)
 
     async def _was_prepared(self, slot: Slot, device_id: str, raw: bytes | None) -> bool:

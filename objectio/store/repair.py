@@ -217,7 +217,7 @@ class Repairer:
     async def _refill(self, osd: int, row: bytes, cursor: bytes) -> None:
         """Walk through all blobs from where the walk stood; mend what the OSD does not have."""
         _log.info("refilling OSD %d", osd)
-        start = cursor or keys.BLOBS
+        start = cursor if cursor.startswith(keys.BLOBS) else keys.BLOBS
         stop = prefix_end(keys.BLOBS)
         while rows := await self._kv.ascan(start, stop, limit=_PAGE):
             missing: list[tuple[BlobRef, int]] = []
