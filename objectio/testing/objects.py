@@ -244,6 +244,7 @@ class MemoryObjects:
         version_id: str | None = None,
         conditions: Conditions | None = None,
     ) -> ObjectInfo | None:
+        _check_key(key)
         held = self._bucket(bucket)
         stored = held.objects.get(key)
         if stored is not None and version_id not in (None, stored.info.version_id):
@@ -257,9 +258,15 @@ class MemoryObjects:
         self, bucket: str, keys: Sequence[tuple[bytes, str | None]]
     ) -> Sequence[Exception | None]:
         self._bucket(bucket)
+        fates: list[Exception | None] = []
         for key, version_id in keys:
-            await self.delete_object(bucket, key, version_id=version_id)
-        return [None] * len(keys)
+            try:
+                await self.delete_object(bucket, key, version_id=version_id)
+            except InvalidRequest as error:
+                fates.append(error)
+            else:
+                fates.append(None)
+        return fates
 
     async def copy_object(
         self,

@@ -155,9 +155,7 @@ class Side:
         )
 
     async def delete_many(self, bucket, targets):
-        outcomes = await self.service.delete_objects(
-            bucket, [target for target in targets if len(target[0]) <= 1024]
-        )
+        outcomes = await self.service.delete_objects(bucket, targets)
         return [type(outcome).__name__ for outcome in outcomes]
 
     async def copy(self, source_bucket, source_key, bucket, key, conditions, attributes):
