@@ -170,20 +170,27 @@ class Collector:
             refs = decode_blobs(raw)
             if not any(ref.blob in self.pins for ref in refs):
                 todo[row_key] = refs
+        # The blobs' own rows go first, so that nobody repairs, refills or scrubs what is being
+        # deleted; the garbage row goes last, so that a crash in between finds it again.
+        refs = [
+            ref for row_key in todo for ref in todo[row_key] if row_key not in self._waiting_for
+        ]
+        await self._forget([keys.blob(ref.blob) for ref in refs])
+        await self._forget([keys.repair(ref.blob) for ref in refs])
         unreached = await self._delete([ref for refs in todo.values() for ref in refs])
-        writes: list[Write] = []
+        done: list[bytes] = []
         for row_key, refs in todo.items():
             waiting = frozenset(osd for ref in refs for osd in unreached.get(ref.blob, ()))
             if waiting:
                 self._waiting_for[row_key] = waiting
                 continue
             self._waiting_for.pop(row_key, None)
-            for ref in refs:
-                writes.append((keys.blob(ref.blob), None))
-                writes.append((keys.repair(ref.blob), None))
-            writes.append((row_key, None))  # behind the rows of its blobs: a crash finds it again
-        for at in range(0, len(writes), _WRITES):
-            await self._kv.commit([], writes[at : at + _WRITES])
+            done.append(row_key)
+        await self._forget(done)
+
+    async def _forget(self, rows: Sequence[bytes]) -> None:
+        for at in range(0, len(rows), _WRITES):
+            await self._kv.commit([], [(row, None) for row in rows[at : at + _WRITES]])
 
     async def _delete(self, refs: Sequence[BlobRef]) -> dict[bytes, set[int]]:
         """Delete all shards of the blobs. Returns the OSDs that could not be reached, by blob."""

@@ -48,6 +48,17 @@ def entries(found, prefix, delimiter):
     return shown
 
 
+async def check_pages(page, expected, after, limit):
+    """The first page, and all that follow from where each was cut."""
+    shown, cut = await page(after, limit)
+    assert shown == expected[:limit]
+    assert (cut is not None) == (limit > 0 and len(expected) > limit)
+    while cut is not None:
+        more, cut = await page(cut, limit)
+        shown += more
+    assert shown == (expected if limit else [])
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     found=st.sets(KEYS.filter(bool), max_size=25),
@@ -71,15 +82,7 @@ def test_objects(found, prefix, delimiter, after, limit):
         assert len(shown) <= limit
         return sorted(shown), found.next_after
 
-    shown, cut = asyncio.run(page(after, limit))
-    assert shown == expected[:limit]
-    assert (cut is not None) == (limit > 0 and len(expected) > limit)
-    if limit:
-        walked = shown
-        while cut is not None:
-            shown, cut = asyncio.run(page(cut, limit))
-            walked += shown
-        assert walked == expected
+    asyncio.run(check_pages(page, expected, after, limit))
 
 
 @settings(max_examples=150, deadline=None)
@@ -115,15 +118,7 @@ def test_uploads(found, prefix, delimiter, after, limit):
         shown += [(group, "", True) for group in found.common_prefixes]
         return sorted(shown), found.next_after
 
-    shown, cut = asyncio.run(page(after, limit))
-    assert shown == expected[:limit]
-    assert (cut is not None) == (limit > 0 and len(expected) > limit)
-    if limit:
-        walked = shown
-        while cut is not None:
-            shown, cut = asyncio.run(page(cut, limit))
-            walked += shown
-        assert walked == expected
+    asyncio.run(check_pages(page, expected, after, limit))
 
 
 @pytest.mark.parametrize("limit", [999, 1000, 1001, 20_000])

@@ -22,6 +22,7 @@ from objectio.limits import KIB
 from objectio.meta.records import PoolRecord
 from objectio.model.cluster import ClusterMap, Osd, OsdId
 from objectio.placement import rendezvous
+from objectio.store import garbage
 from objectio.store.devices import Devices, Slot
 from objectio.store.pools import Pools
 from objectio.store.service import ObjectStore, StoreSettings
@@ -73,12 +74,13 @@ class Kit:
         m=2,
         family="rs-vandermonde-0x11d",
         kv=None,
+        factory=None,
         fast=True,
         stripe_bytes=STRIPE_BYTES,
         **more,
     ):
         self.where = where
-        self.factory = MemoryShardStoreFactory()
+        self.factory = MemoryShardStoreFactory() if factory is None else factory
         driver = MemoryKV() if kv is None else kv
         capabilities = frozenset({CAP_FAST_READS}) if fast else frozenset()
         self.kv = KVStore(driver, capabilities, ThreadModel.PARALLEL)
@@ -168,9 +170,10 @@ class Kit:
         path.rename(path.with_suffix(".out"))
         await self.devices._let_go(self.slots[osd], "taken out")
 
-    async def put_back(self, osd):
-        path = Path(self.slots[osd].path)
-        path.with_suffix(".out").rename(path)
+    async def put_back(self, *osds):
+        for osd in osds:
+            path = Path(self.slots[osd].path)
+            path.with_suffix(".out").rename(path)
         await self.devices.look()
 
     async def replace(self, osd):
@@ -185,6 +188,11 @@ async def read_all(reader, start=0, length=None):
     length = reader.info.size - start if length is None else length
     pieces = [bytes(piece) async for piece in reader.stream(start, length)]
     return b"".join(pieces)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(garbage, "_PAUSE_SECONDS", 0.001)
 
 
 @pytest.fixture
