@@ -172,11 +172,10 @@ class Collector:
                 todo[row_key] = refs
         # The blobs' own rows go first, so that nobody repairs, refills or scrubs what is being
         # deleted; the garbage row goes last, so that a crash in between finds it again.
-        refs = [
-            ref for row_key in todo for ref in todo[row_key] if row_key not in self._waiting_for
-        ]
-        await self._forget([keys.blob(ref.blob) for ref in refs])
-        await self._forget([keys.repair(ref.blob) for ref in refs])
+        new = [refs for row_key, refs in todo.items() if row_key not in self._waiting_for]
+        blobs = list({ref.blob for refs in new for ref in refs})
+        await self._forget([keys.blob(blob) for blob in blobs])
+        await self._forget([keys.repair(blob) for blob in blobs])
         unreached = await self._delete([ref for refs in todo.values() for ref in refs])
         done: list[bytes] = []
         for row_key, refs in todo.items():

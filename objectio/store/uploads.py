@@ -339,7 +339,10 @@ class Uploads:
                     unused += decode_part(raw).blobs
             if unused:
                 writes.append(garbage_row(unused))
-            await self._kv.commit([], writes)
+            try:
+                await self._kv.commit([Equals(row, raw) for row, raw in rows], writes)
+            except CommitConflict:
+                continue  # somebody else cleans up, too; no blob may become garbage twice
         await self._kv.commit([], [(keys.ended(upload_id), None)])
         self._collector.wake()
 

@@ -12,6 +12,7 @@ import pytest
 from objectio.errors import InsufficientShards
 from objectio.meta import keys
 from objectio.meta.records import decode_blob_row
+from objectio.store.garbage import garbage_row
 
 
 def noise(size, seed=0):
@@ -172,6 +173,17 @@ async def test_deletes_reach_a_disk_that_was_away(kit):
     await kit.settle()
     assert not any(kit.shards().values())
     assert {row[:1] for row in kit.rows()} == {b"c", b"B"}
+
+
+async def test_a_blob_that_is_garbage_twice_stops_nobody(kit):
+    await kit.put(b"key", noise(5000))
+    (raw,) = [raw for row, raw in kit.rows().items() if row.startswith(keys.BLOBS)]
+    await kit.kv.commit([], [garbage_row([decode_blob_row(raw).ref])])
+    await kit.store.delete_object("bucket", b"key")
+    await kit.put(b"other", noise(5000))
+    await kit.store.delete_object("bucket", b"other")
+    await kit.settle()
+    assert not any(kit.shards().values())
 
 
 async def test_what_is_being_read_is_not_collected(kit, read_all):
