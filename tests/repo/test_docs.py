@@ -175,3 +175,10 @@ def test_the_glossary_is_sorted():
     )
     assert len(rows) > 30
     assert rows == sorted(rows, key=str.lower)
+
+
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
+def test_the_readme_lists_every_plugin(folder):
+    driver = folder.name.partition("_")[2]
+    row = f"| `{driver}` | [{folder.name}](plugins/{folder.name}/README.md) |"
+    assert row in (ROOT / "README.md").read_text()
