@@ -258,14 +258,12 @@ class MemoryObjects:
         self, bucket: str, keys: Sequence[tuple[bytes, str | None]]
     ) -> Sequence[Exception | None]:
         self._bucket(bucket)
-        fates: list[Exception | None] = []
-        for key, version_id in keys:
+        fates: list[Exception | None] = [None] * len(keys)
+        for at, (key, version_id) in enumerate(keys):
             try:
                 await self.delete_object(bucket, key, version_id=version_id)
-            except InvalidRequest as error:
-                fates.append(error)
-            else:
-                fates.append(None)
+            except InvalidRequest as refusal:
+                fates[at] = refusal
         return fates
 
     async def copy_object(
@@ -285,26 +283,20 @@ class MemoryObjects:
         _check_key(key)
         if source_conditions is not None and not _holds(source.info, source_conditions):
             raise PreconditionFailed("the source is not as demanded", bucket=bucket, key=key)
+        kept, checksums = source.info.attributes, source.info.checksums
+        if kept.checksum_type == "COMPOSITE":  # that of parts, which the copy has not
+            kept = msgspec.structs.replace(kept, checksum_algorithm="", checksum_type="")
+            checksums = {}
         info = msgspec.structs.replace(
             source.info,
             key=key,
             owner=owner,
             modified_ms=self._now_ms(),
-            attributes=source.info.attributes if attributes is None else attributes,
+            attributes=kept if attributes is None else attributes,
+            checksums=checksums,
             part_sizes=(),
+            etag=_md5(source.data) if source.info.part_sizes else source.info.etag,
         )
-        if source.info.part_sizes:  # the copy is put in one piece, whatever the source was
-            info = msgspec.structs.replace(info, etag=_md5(source.data))
-        if source.info.attributes.checksum_type == "COMPOSITE":
-            info = msgspec.structs.replace(
-                info,
-                checksums={},
-                attributes=msgspec.structs.replace(
-                    info.attributes, checksum_algorithm="", checksum_type=""
-                )
-                if attributes is None
-                else attributes,
-            )
         held.put(_Object(info, source.data))
         return info
 
@@ -558,16 +550,10 @@ def _behind(keys: Sequence[bytes], group: bytes, at: int) -> int:
 
 
 def _listed(info: ObjectInfo) -> ListedObject:
+    shared = {name: getattr(info, name) for name in ListedObject._fields if hasattr(info, name)}
     return ListedObject(
-        key=info.key,
-        size=info.size,
-        etag=info.etag,
-        modified_ms=info.modified_ms,
+        **shared,
         storage_class=info.attributes.storage_class,
-        owner=info.owner,
-        version_id=info.version_id,
-        is_latest=info.is_latest,
-        is_delete_marker=info.is_delete_marker,
         checksum_algorithm=info.attributes.checksum_algorithm,
         checksum_type=info.attributes.checksum_type,
     )
@@ -592,8 +578,7 @@ def _md5(data: bytes) -> str:
 
 def _multipart_digests(parts: Sequence[PartInfo]) -> PayloadDigests:
     joined = b"".join(bytes.fromhex(part.etag) for part in parts)
-    digest = hashlib.md5(joined, usedforsecurity=False).hexdigest()
-    return PayloadDigests(f"{digest}-{len(parts)}")
+    return PayloadDigests(f"{_md5(joined)}-{len(parts)}")
 
 
 class BytesPayload:
