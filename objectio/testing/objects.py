@@ -538,9 +538,7 @@ def _holds(info: ObjectInfo, conditions: Conditions) -> bool:
 
 def _group(key: bytes, prefix: bytes, delimiter: bytes) -> bytes | None:
     """The common prefix that `key` is rolled into, if it is."""
-    if not delimiter:
-        return None
-    cut = key.find(delimiter, len(prefix))
+    cut = key.find(delimiter, len(prefix)) if delimiter else -1
     return None if cut < 0 else key[: cut + len(delimiter)]
 
 
