@@ -188,7 +188,7 @@ class GatewayApp:
             logger.debug("request_id=%s the client has gone", request_id)
         elif not expected:
             logger.error("request_id=%s unexpected exception", request_id, exc_info=error)
-        if exchange.status:
+        if exchange.begun():
             if expected:
                 logger.error(
                     "request_id=%s failed after the response had begun: %s: %s",

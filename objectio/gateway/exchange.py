@@ -10,11 +10,12 @@ then does the response end, upon which the server closes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
 from typing import Any, Final
 
 from objectio.abc.api import Receive, Scope, Send
 from objectio.gateway.body import Body
+from objectio.gateway.whole import write_whole
 from objectio.limits import MIB
 
 # A rest up to this is cheaper to discard than a new connection.
@@ -26,6 +27,16 @@ LINGER_SECONDS_MAX: Final = 2.0
 LINGER_EXPECTING_SECONDS_MAX: Final = 0.2
 
 CONNECTION_KEY: Final = "objectio.connection"  # in the scope: our server's protocol object
+
+
+class _Done:
+    """To be awaited where there is nothing to wait for."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return iter(())  # type: ignore[return-value]  # an empty iterator is as good, and cheaper
+
+
+_DONE: Final = _Done()
 
 
 class ClientDisconnected(ConnectionError):
@@ -40,6 +51,7 @@ class Exchange:
     ended = False
     body: Body | None = None
     _linger_seconds = 0.0
+    _start: Any = None  # the head, while it waits for the body
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
@@ -47,24 +59,56 @@ class Exchange:
         self._send = send
 
     def send(self, message: Any) -> Awaitable[None]:
-        """Not a coroutine itself: on the hot path that would be one more frame per message."""
+        """Not a coroutine itself: on the hot path that would be one more frame per message.
+
+        With our own server, the head waits for the first of the body, and the two go out as one.
+        """
         if message["type"] == "http.response.body":
-            self.bytes_out += len(message.get("body", b""))
-            if message.get("more_body", False):
-                if self.client_is_gone():
-                    raise ClientDisconnected
-            else:
-                self.ended = True
-                if self._linger_seconds:
-                    return self._end_lingering(message)
-        elif message["type"] == "http.response.start":
+            return self._send_body(message)
+        if message["type"] == "http.response.start":
             self.status = message["status"]
             if self.body is not None and self.body.unread != 0:
                 message = self._prepare_unread(message, self.body)
-            connection = self._scope.get(CONNECTION_KEY)
-            if connection is not None and self._scope["method"] != "HEAD":
-                connection.transport.hold()  # the head goes out with the first of the body
+            if CONNECTION_KEY in self._scope:
+                self._start = message
+                return _DONE
         return self._send(message)
+
+    def _send_body(self, message: Any) -> Awaitable[None]:
+        body = message.get("body", b"")
+        self.bytes_out += len(body)
+        more = message.get("more_body", False)
+        if more and self.client_is_gone():
+            raise ClientDisconnected
+        start, self._start = self._start, None
+        if not more:
+            self.ended = True
+            if start is not None and not self._linger_seconds:
+                cycle = getattr(self._send, "__self__", None)
+                if cycle is not None and write_whole(cycle, start, body):
+                    return _DONE
+        if start is not None:
+            return self._send_both(start, message)
+        if self.ended and self._linger_seconds:
+            return self._end_lingering(message)
+        return self._send(message)
+
+    async def _send_both(self, start: Any, message: Any) -> None:
+        connection = self._scope.get(CONNECTION_KEY)
+        if connection is not None and self._scope["method"] != "HEAD":
+            connection.transport.hold()
+        await self._send(start)
+        if self.ended and self._linger_seconds:
+            await self._end_lingering(message)
+        else:
+            await self._send(message)
+
+    def begun(self) -> bool:
+        """Whether anything of a response has left. If not, another one may be given."""
+        if self._start is not None:
+            self._start = None
+            self.status = 0
+        return self.status != 0
 
     def client_is_gone(self) -> bool:
         connection = self._scope.get(CONNECTION_KEY)
