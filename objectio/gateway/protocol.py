@@ -30,10 +30,13 @@ class HoldingTransport:
     wakes the client: for a small object that costs more than everything else about it.
     """
 
-    __slots__ = ("_held", "_holding", "_inner")
+    __slots__ = ("_held", "_holding", "_inner", "is_closing", "pause_reading", "resume_reading")
 
     def __init__(self, inner: asyncio.Transport) -> None:
         self._inner = inner
+        self.is_closing = inner.is_closing  # asked for with every request
+        self.pause_reading = inner.pause_reading
+        self.resume_reading = inner.resume_reading
         self._held = b""
         self._holding = False
 

@@ -79,8 +79,9 @@ KIND_FREE: Final = 4
 MAGIC: Final = b"OIR1"
 _FIXED: Final = struct.Struct("<4sBBHQQ16sIBBBBQII")
 _U64: Final = struct.Struct("<Q")
-_KEY_IN_HEADER: Final = struct.Struct("<16sIB")
 _KEY: Final = struct.Struct(">16sIB")
+_SMALL: Final = struct.Struct("<4s20x16sIB19xQ")
+"""What of a record of one block a small read looks at: magic, key, first checksum."""
 TOMBSTONE_TARGET: Final = struct.Struct("<QQ")
 HEADER_BYTES_MIN: Final = _FIXED.size + 8
 
@@ -310,10 +311,13 @@ def verify_small(raw: memoryview, header_bytes: int, payload_bytes: int, key: by
     Raises `ChecksumMismatch`.
     """
     payload = raw[header_bytes : header_bytes + payload_bytes]
+    magic, blob, stripe, position, checksum = _SMALL.unpack_from(raw)
     if (
-        bytes(raw[:4]) != MAGIC
-        or _KEY.pack(*_KEY_IN_HEADER.unpack_from(raw, 24)) != key
-        or (payload_bytes and _U64.unpack_from(raw, _FIXED.size)[0] != xxh3_64_intdigest(payload))
+        magic != MAGIC
+        or blob != key[:16]
+        or position != key[20]
+        or stripe != int.from_bytes(key[16:20], "big")
+        or (payload_bytes and checksum != xxh3_64_intdigest(payload))
     ):
         raise ChecksumMismatch("a shard on the device is not what was written", key=key.hex())
     return payload
