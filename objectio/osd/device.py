@@ -120,10 +120,13 @@ class Device:
         """What the file system under a directory could take a tenth of a second ago."""
         now = time.monotonic()
         if now - self._free_at >= _FREE_SECONDS:
-            status = os.fstatvfs(self._fd)
-            self._free_bytes = status.f_bavail * status.f_frsize
+            self._free_bytes = self.free_bytes_now()
             self._free_at = now
         return self._free_bytes
+
+    def free_bytes_now(self) -> int:
+        status = os.fstatvfs(self._fd)
+        return status.f_bavail * status.f_frsize
 
     def pread(self, length: int, offset: int) -> bytes:
         """Up to `length` bytes; fewer only at the end of the device."""

@@ -231,6 +231,10 @@ class Log:
                         raise DeviceFull(f"{self.device.path} is full")
                     if not self._put_fresh(item.write):
                         self._add(item, outcomes)
+                elif isinstance(item, MoveItem) and not self.may_move(
+                    memoryview(item.payload).nbytes
+                ):
+                    raise DeviceFull(f"{self.device.path} has no room for compaction")
                 else:
                     self._add(item, outcomes)
                 self._run.items.append(item)
@@ -487,6 +491,13 @@ class Log:
         if self.refusing or self.segments_left() < _SPARE_SEGMENTS:
             return True
         return self.device.grows and self.device.free_bytes() < self._free_bytes_min
+
+    def may_move(self, size_bytes: int) -> bool:
+        """Whether compaction may copy so much. Where devices grow in one file system, copies must
+        not use up what tombstones and checkpoints need: without these nothing is ever freed."""
+        if not self.device.grows:
+            return True
+        return self.device.free_bytes_now() - size_bytes >= self._free_bytes_min // 4
 
     def _open_segment(self, *, may_use_spares: bool) -> None:
         """Move the tail to the start of a free segment."""

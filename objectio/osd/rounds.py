@@ -63,6 +63,8 @@ class Rounds:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.compacting = asyncio.Lock()
+        """Held by a full device that compacts: others may share what room is left."""
         self._dirty: dict[Batched, None] = {}
         self._running = False
         self._finished: deque[tuple[Batched, Sequence[Outcome]]] = deque()

@@ -46,6 +46,8 @@ _log: Final = logging.getLogger("objectio.osd")
 
 _BLOCK_BYTES: Final = 64 * KIB
 _UPKEEP_SECONDS: Final = 0.5
+_GROWING_SEGMENT_BYTES_MIN: Final = 8 * MIB
+"""Room for the largest shard of the default stripe, a replica of 4 MiB."""
 _LIVE_SHARE_MAX_WHEN_FULL: Final = 0.9
 _VICTIMS: Final = 4
 """Segments that are compacted between two checkpoints; one when only the spare ones are left."""
@@ -306,11 +308,22 @@ class LogShardStore:
         self._damaged_segments = {
             sequence: again for sequence, again in self._damaged_segments.items() if again > now
         }
+        if not full:
+            await self._compact_segments(share, _VICTIMS)
+            return
+        async with self._rounds.compacting:
+            await self._compact_segments(share, 1)
+
+    async def _compact_segments(self, share: float, most: int) -> None:
+        core = self._core
         victims = sparse_segments(core, share, self._damaged_segments)
-        for index in victims[: 1 if full else _VICTIMS]:
+        for index in victims[:most]:
             sequence = core.segments[index].sequence
-            if not await compact(core, index, self._submit_all, config.compact_bytes_per_second):
-                self._damaged_segments[sequence] = now + _DAMAGED_RETRY_SECONDS
+            if not core.may_move(core.segments[index].live_bytes):
+                continue
+            rate = self._config.compact_bytes_per_second
+            if not await compact(core, index, self._submit_all, rate):
+                self._damaged_segments[sequence] = time.monotonic() + _DAMAGED_RETRY_SECONDS
         if victims:
             await self._checkpoint()
 
@@ -372,7 +385,7 @@ class LogStoreFactory:
             capacity = device.size_bytes or size_bytes or 0
             superblock = Superblock(
                 FORMAT_VERSION,
-                _segment_bytes(self._config.segment_bytes, capacity),
+                _segment_bytes(self._config.segment_bytes, capacity, device),
                 capacity,
                 uuid.UUID(cluster_id).bytes,
                 uuid.uuid4().bytes,
@@ -449,9 +462,16 @@ class LogStoreFactory:
         return self._index_dir / str(uuid.UUID(device_id))
 
 
-def _segment_bytes(wanted: int, capacity: int) -> int:
-    """A small device gets smaller segments, so that it has at least sixteen if it can."""
+def _segment_bytes(wanted: int, capacity: int, device: Device) -> int:
+    """A small device gets smaller segments, so that it has at least sixteen if it can. One that
+    grows may share its file system with others: it gets a sixty-fourth of what is free there, for
+    space comes back by whole segments."""
     segment = wanted
+    if device.grows and not capacity:
+        free = device.free_bytes_now()
+        while segment > _GROWING_SEGMENT_BYTES_MIN and free // segment < 64:
+            segment //= 2
+        return segment
     while capacity and segment > LOG_SEGMENT_BYTES_MIN and capacity // segment < 16:
         segment //= 2
     return max(segment, LOG_SEGMENT_BYTES_MIN)

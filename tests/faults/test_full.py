@@ -126,6 +126,23 @@ def test_full_disks_give_space_back(open_small, mount, eventually, assert_clean,
     assert_clean(store)
 
 
+def test_one_full_file_system_under_everything(
+    make_server, open_store, objects_of, blob_of_bytes, mount, eventually, assert_clean
+):
+    """All disks, indexes and metadata in one file system, with the settings that a user starts with:
+    compaction must not use up what the freeing of space needs itself."""
+    mount(make_server().data_dir, 400)
+    objects = objects_of(open_store())
+    filler = Filler(objects, blob_of_bytes, 5_000_000)
+    assert filler.until_refused() == FULL
+    objects.check()
+    for key in list(objects.digests)[2:22]:
+        objects.delete(key)
+    eventually(filler.accepted, 30, "space after deletes")
+    objects.check()
+    assert_clean(objects.store)
+
+
 def test_full_to_the_last_byte(open_small, mount, eventually, assert_clean):
     """Writes that are cut short by a file system that has nothing left, not even for the marks of
     deletes: whoever made it so must make room, and then all goes on."""
