@@ -39,12 +39,14 @@ Done = Callable[[BaseException | None], None]
 
 class ShardWrite(NamedTuple):
     """One shard to store. `payload` is written in order as one run of bytes, and is lent until
-    `done` is called. `coordinates` says what the shard is part of, for readers of a bare device."""
+    `done` is called. `coordinates` says what the shard is part of, for readers of a bare device.
+    `reserve`: it may use the room that a full device keeps for deletes, since deleting needs it."""
 
     key: ShardKey
     payload: Sequence[Buffer]
     coordinates: ShardCoordinates
     sync: bool = True
+    reserve: bool = False
 
 
 class ShardCoordinates(NamedTuple):
@@ -92,6 +94,12 @@ class ShardStore(Protocol):
         ...
 
     @property
+    def opens(self) -> int:
+        """How often the device was opened, this time included. It is written on the device, so a
+        lower number than before says that an old copy of it came back; 0 where it is not counted."""
+        ...
+
+    @property
     def state(self) -> StoreState: ...
 
     @property
@@ -124,6 +132,11 @@ class ShardStore(Protocol):
     ) -> Callable[[], Buffer] | None:
         """A function that reads as `read` does, blocking, for a worker thread that reads several
         shards in a row; None if the store is not on this machine. Raises `NotFound`."""
+        ...
+
+    async def stat(self, keys: Sequence[ShardKey]) -> list[ShardInfo | None]:
+        """What the index knows of each of the shards; None for one that is not there. Reads no
+        shard, so it says nothing of their health."""
         ...
 
     async def scan(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:

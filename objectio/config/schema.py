@@ -93,6 +93,13 @@ class KvSection(Section, frozen=True, kw_only=True):
     filters: Annotated[
         tuple[DriverName, ...], Meta(description="Filters around the engine, outermost first.")
     ] = ()
+    journal: Annotated[
+        bool,
+        Meta(
+            description="Whether each commit of an engine with one copy is also written to one "
+            "device more than a pool may lose, so that `objectio meta rebuild` can restore it."
+        ),
+    ] = True
 
 
 class DiskSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -218,6 +225,24 @@ class StoreSection(Section, frozen=True, kw_only=True):
         Annotated[float, Meta(gt=0)],
         Meta(description="Pause between two looks for what must be repaired."),
     ] = 60.0
+    repair_bytes_per_second: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(description="How fast shards are made anew, in bytes written, over all devices."),
+    ] = 256.0 * MIB
+    rebalance_bytes_per_second: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(
+            description="How fast shards move when disks are added, drained or removed, in bytes "
+            "written, over all devices."
+        ),
+    ] = 128.0 * MIB
+    read_hedge_seconds: Annotated[
+        Seconds,
+        Meta(
+            description="A read that a device has not answered for so long is made up for from "
+            "the others; 0: never."
+        ),
+    ] = 0.02
     scrub_interval_seconds: Annotated[
         Seconds,
         Meta(

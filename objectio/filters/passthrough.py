@@ -59,6 +59,10 @@ class ShardStoreFilter:
         return self._inner.device_id
 
     @property
+    def opens(self) -> int:
+        return self._inner.opens
+
+    @property
     def state(self) -> StoreState:
         return self._inner.state
 
@@ -85,6 +89,9 @@ class ShardStoreFilter:
         self, key: ShardKey, offset: int = 0, length: int | None = None
     ) -> Callable[[], Buffer] | None:
         return self._inner.plan_read(key, offset, length)
+
+    async def stat(self, keys: Sequence[ShardKey]) -> list[ShardInfo | None]:
+        return await self._inner.stat(keys)
 
     async def scan(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:
         return await self._inner.scan(after, limit)

@@ -6,7 +6,7 @@ readable; a field that is no longer used keeps its place.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,8 @@ from objectio.abc.objects import (
     PartInfo,
     UploadInfo,
 )
+
+Membership = Literal["in", "draining", "out"]
 
 
 class BlobRef(NamedTuple):
@@ -190,9 +192,13 @@ class ClusterRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class OsdRecord(msgspec.Struct, frozen=True, array_like=True):
-    """Which device stands for an OSD now."""
+    """Which device stands for an OSD now. `opens` is how often it had been opened when it was last
+    taken into service: an old copy of it has a lower number. `membership` says whether it takes
+    placement groups: in; draining, they are on their way elsewhere; out, it has none."""
 
     device_id: str
+    opens: int = 0
+    membership: Membership = "in"
 
 
 class ScrubRecord(msgspec.Struct, frozen=True, array_like=True):

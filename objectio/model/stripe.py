@@ -15,6 +15,10 @@ from typing import NamedTuple, NewType
 BlobId = NewType("BlobId", bytes)
 BLOB_ID_BYTES = 16
 
+RESERVED_PREFIX = b"\xff" * 6
+"""Blob ids that begin so name what the store keeps for itself (the metadata journal): no object owns
+them, and no new blob id begins so for 8,900 years."""
+
 _SHARD_KEY = struct.Struct(">16sIB")
 SHARD_KEY_BYTES = _SHARD_KEY.size
 
@@ -22,6 +26,10 @@ SHARD_KEY_BYTES = _SHARD_KEY.size
 def new_blob_id() -> BlobId:
     """Six bytes of Unix milliseconds, ten of randomness: fresh, and ascending in time."""
     return BlobId(int(time.time() * 1000).to_bytes(6, "big") + os.urandom(10))
+
+
+def is_reserved(blob: bytes) -> bool:
+    return blob.startswith(RESERVED_PREFIX)
 
 
 def blob_created_ms(blob: bytes) -> int:

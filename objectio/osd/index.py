@@ -18,6 +18,7 @@ import msgspec
 
 from objectio.errors import DeviceFailed, DeviceFull
 from objectio.limits import GIB
+from objectio.model.stripe import RESERVED_PREFIX
 
 ENTRY: Final = struct.Struct("<QIHQ")
 """offset of the record on the device, payload_bytes, header_bytes, generation"""
@@ -108,8 +109,9 @@ class Index:
             self._entries = self._env.open_db(b"entries")
             self._state = self._env.open_db(b"state")
             with self._env.begin(db=self._entries) as txn, txn.cursor() as cursor:
-                self._highest: bytes = cursor.key() if cursor.last() else b""
-            """No key above it was ever in a checkpoint."""
+                more = cursor.prev() if cursor.set_range(RESERVED_PREFIX) else cursor.last()
+                self._highest: bytes = cursor.key() if more else b""
+            """No key above it, but for reserved ones, was ever in a checkpoint."""
         except BaseException as error:
             self._env.close()
             if isinstance(error, lmdb.Error):
@@ -139,7 +141,8 @@ class Index:
             entry = frozen.get(key, _MISSING)
         if entry is not _MISSING:
             return entry  # type: ignore[no-any-return]
-        if key > self._highest:  # blob ids ascend in time: a fresh one is in no checkpoint
+        # Blob ids ascend in time: a fresh one is in no checkpoint. Reserved ones are above them all.
+        if self._highest < key < RESERVED_PREFIX:
             return None
         if threading.get_ident() == self._owner:
             if self._standing_epoch != self._epoch:
@@ -208,7 +211,9 @@ class Index:
         except lmdb.Error as error:
             kind = DeviceFull if "No space" in str(error) else DeviceFailed
             raise kind(f"cannot write the index at {self._path}: {error}") from error
-        self._highest = max(self._highest, max(frozen, default=b""))
+        self._highest = max(
+            self._highest, max((key for key in frozen if key < RESERVED_PREFIX), default=b"")
+        )
         self._epoch += 1
         self._layers = _Layers(self._layers.fresh, {})
 

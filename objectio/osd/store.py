@@ -118,6 +118,10 @@ class LogShardStore:
         return str(uuid.UUID(bytes=self._core.superblock.device_id))
 
     @property
+    def opens(self) -> int:
+        return self._core.superblock.opens
+
+    @property
     def state(self) -> StoreState:
         if self._closed:
             return StoreState.CLOSED
@@ -229,6 +233,19 @@ class LogShardStore:
             raise ChecksumMismatch("a shard on the device is cut short", key=key.hex())
         verify_blocks(header, key, blocks, first, payload_bytes)
         return blocks[offset - begin : stop - begin]
+
+    async def stat(self, keys: Sequence[ShardKey]) -> list[ShardInfo | None]:
+        if self._closed:
+            raise DeviceFailed(f"{self._device.path} was closed")
+        found: list[ShardInfo | None] = []
+        for key in keys:
+            entry = self._index.get(key.pack())
+            if entry is None:
+                found.append(None)
+                continue
+            _, payload_bytes, _, generation = _ENTRY_UNPACK(entry)
+            found.append(ShardInfo(key, payload_bytes, generation))
+        return found
 
     async def scan(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:
         start = None if after is None else after.pack()

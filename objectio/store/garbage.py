@@ -25,7 +25,7 @@ from objectio.kv.keys import encode_uint
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef, decode_blobs, encode
-from objectio.model.stripe import BlobId, ShardKey
+from objectio.model.stripe import BlobId, ShardKey, is_reserved
 from objectio.store.devices import Devices
 from objectio.store.pools import Pools
 
@@ -255,7 +255,8 @@ class Collector:
             page = await store.scan(after, _SWEEP_PAGE)
             # What is under way now is no orphan; what is not is either committed by now, and then
             # has a row, or never will be. So `active` is looked at first.
-            blobs = list({info.key.blob for info in page} - self._active)
+            seen = {info.key.blob for info in page if not is_reserved(info.key.blob)}
+            blobs = list(seen - self._active)
             rows = await self._kv.aget_many([keys.blob(blob) for blob in blobs])
             unknown = {blob for blob, row in zip(blobs, rows, strict=True) if row is None}
             doomed = [info.key for info in page if info.key.blob in unknown]

@@ -8,7 +8,7 @@ changes them, so a disk more or less never hides what is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from objectio.abc.erasure import CodecProfile
@@ -28,17 +28,27 @@ HOLE = -1
 
 
 class Pool(NamedTuple):
-    """A pool, ready for use. `groups` are the members by group and position."""
+    """A pool, ready for use. `groups` are the members by group and position. While a group moves,
+    they are those that it moves to, and `moving` has those that it comes from."""
 
     id: int
     code: ErasureCode
     stripe_size_bytes: int
     groups: tuple[tuple[int, ...], ...]
     family: str
+    moving: Mapping[int, tuple[int, ...]] = {}
 
     def members(self, blob: bytes) -> tuple[int, ...]:
-        """The OSD of each position of the blob's shards; `HOLE` where there is none."""
+        """The OSD of each position of the blob's shards; `HOLE` where there is none. New shards go
+        there, and so do repaired ones."""
         return self.groups[group_of(blob, len(self.groups))]
+
+    def former(self, blob: bytes) -> tuple[int, ...] | None:
+        """Where the blob's shards may still be instead, position by position, while its group
+        moves; None where it does not."""
+        if not self.moving:
+            return None
+        return self.moving.get(group_of(blob, len(self.groups)))
 
     def stripes(self, size: int) -> int:
         return -(-size // self.stripe_size_bytes)

@@ -48,6 +48,9 @@ class StoreSettings:
     gc_grace_seconds: float = 0.0
     part_size_bytes_min: int = PART_SIZE_BYTES_MIN
     repair_interval_seconds: float = 60.0
+    repair_bytes_per_second: float = 256.0 * MIB
+    rebalance_bytes_per_second: float = 128.0 * MIB
+    read_hedge_seconds: float = 0.02
     scrub_interval_seconds: float = 0.0
     scrub_bytes_per_second: float = 32.0 * MIB
     threads: int = 4

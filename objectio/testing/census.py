@@ -30,7 +30,7 @@ from objectio.meta.records import (
     decode_part,
     decode_pool,
 )
-from objectio.model.stripe import BlobId, ShardKey
+from objectio.model.stripe import BlobId, ShardKey, is_reserved
 from objectio.placement.groups import group_of
 from objectio.plugin.loader import load_plugins
 from objectio.runtime.node import Node
@@ -80,7 +80,7 @@ async def _take(config: Config) -> Census:
                 after: ShardKey | None = None
                 while page := await store.scan(after, _PAGE):
                     after = page[-1].key
-                    found.update(info.key for info in page)
+                    found.update(info.key for info in page if not is_reserved(info.key.blob))
                 census.shards += len(found)
                 wanted = expected.get(disk.id, set())
                 _report(census, f"OSD {disk.id} lacks", wanted - found)

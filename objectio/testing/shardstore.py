@@ -40,6 +40,7 @@ class MemoryDevice:
     capacity_bytes: int
     shards: dict[ShardKey, tuple[bytes, int]] = field(default_factory=dict)
     damaged: set[ShardKey] = field(default_factory=set)
+    opens: int = 0
 
     @property
     def live_bytes(self) -> int:
@@ -59,6 +60,10 @@ class MemoryShardStore:
     @property
     def device_id(self) -> str:
         return self._device.device_id
+
+    @property
+    def opens(self) -> int:
+        return self._device.opens
 
     @property
     def state(self) -> StoreState:
@@ -106,6 +111,13 @@ class MemoryShardStore:
 
         return read
 
+    async def stat(self, keys: Sequence[ShardKey]) -> list[ShardInfo | None]:
+        found: list[ShardInfo | None] = []
+        for key in keys:
+            shard = self._device.shards.get(key)
+            found.append(None if shard is None else ShardInfo(key, len(shard[0]), shard[1]))
+        return found
+
     async def scan(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:
         keys = sorted(key for key in self._device.shards if after is None or key > after)
         found = ((key, *self._device.shards[key]) for key in keys[:limit])
@@ -151,7 +163,8 @@ class MemoryShardStore:
 
     def _put(self, shard: ShardWrite) -> None:
         device, payload = self._device, b"".join(shard.payload)
-        if device.live_bytes + len(payload) + HEADER_BYTES > device.capacity_bytes:
+        full = device.live_bytes + len(payload) + HEADER_BYTES > device.capacity_bytes
+        if full and not shard.reserve:
             self._state = StoreState.FULL
             raise DeviceFull(f"{self._path} is full")
         device.shards[shard.key] = (payload, shard.coordinates.generation)
@@ -191,6 +204,7 @@ class MemoryShardStoreFactory:
         device = self._find(path)
         if device.cluster_id != cluster_id:
             raise ConfigError(f"{path} belongs to another cluster; it is left alone")
+        device.opens += 1
         return MemoryShardStore(Path(path), device)
 
     def forget(self, device_id: str) -> None:
