@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from objectio.abc.admin import StorageAdmin
 from objectio.abc.metrics import Metrics
 from objectio.abc.objects import ObjectService, Payload
 
@@ -121,12 +122,14 @@ class Response(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """What a front end gets when it is built."""
+    """What a front end gets when it is built. `admin` is None where the storage is not managed from
+    this node."""
 
     objects: ObjectService
     metrics: Metrics
     region: str = "us-east-1"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    admin: StorageAdmin | None = None
 
 
 class FrontEnd(Protocol):

@@ -20,6 +20,9 @@ class EventKind(enum.Enum):
     """A device failed or went away: `osd`, `reason`."""
     OSD_UP = "osd_up"
     """A device is (again) in service: `osd`."""
+    OSD_OLD_COPY = "osd_old_copy"
+    """A device came back as an old copy of itself, restored from an image: `osd`, `opens`, and
+    `expected`, how often at least it should have been opened. What it lacks is made anew."""
 
 
 class NodeEvent(NamedTuple):

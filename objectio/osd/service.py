@@ -38,6 +38,7 @@ class OsdService:
             check_seconds=config.osd.check_seconds,
         )
         self._devices.listen(parts.events)
+        self._devices.listen_for_old_copies(parts.events.old_copy)
         await self._devices.start()
         parts.provide("devices", self._devices)
 

@@ -47,6 +47,9 @@ class Events:
     def down(self, osd: int, reason: str) -> None:
         self.emit(EventKind.OSD_DOWN, osd=osd, reason=reason)
 
+    def old_copy(self, osd: int, opens: int, expected: int) -> None:
+        self.emit(EventKind.OSD_OLD_COPY, osd=osd, opens=opens, expected=expected)
+
 
 class Node:
     """One process of ObjectIO; implements `objectio.abc.role.NodeParts`."""

@@ -147,7 +147,7 @@ def test_three_disks_gone_and_one_comes_back(
 def test_a_blank_disk_is_not_taken_into_service_unless_allowed(without_replacement, eventually):
     server = without_replacement.store.server
     shutil.rmtree(server.disk(1))
-    eventually(lambda: "set `replace_blank = true`" in server.log_text())
+    eventually(lambda: "objectio disk replace" in server.log_text())
     without_replacement.check()
     assert osds_up(server) == 5
     assert not (server.disk(1) / "log").exists()
