@@ -8,7 +8,7 @@ changes them, so a disk more or less never hides what is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from objectio.abc.erasure import CodecProfile
@@ -83,6 +83,10 @@ class Pools:
             return self._pools[pool_id]
         except KeyError:
             raise NotFound(f"there is no pool {pool_id}", kind="pool") from None
+
+    def all(self) -> Sequence[Pool]:
+        """Every pool, also those that take no new objects."""
+        return [pool for _, pool in sorted(self._pools.items())]
 
     async def load(self, wanted: PoolRecord, cluster: ClusterMap, prefer_codec: str) -> None:
         """Open every pool that is written down, and the wanted one, new if need be."""

@@ -1,0 +1,280 @@
+"""What operators see of the store and order of it: `objectio.abc.admin.StorageAdmin`.
+
+Every component says how it is by itself; here the answers are gathered, and joined per OSD.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from objectio.abc.admin import (
+    DiskStatus,
+    Finding,
+    JournalStatus,
+    RebalanceStatus,
+    RepairStatus,
+    ScrubStatus,
+)
+from objectio.abc.shardstore import StoreState
+from objectio.errors import NotFound
+from objectio.kv.keys import decode_uint
+from objectio.kv.store import KVStore
+from objectio.meta import keys
+from objectio.meta.records import OsdRecord, decode_osd
+from objectio.model.cluster import Osd
+from objectio.store.devices import Devices, Slot
+from objectio.store.doctor import Facts, PoolFacts, Surroundings, diagnose
+from objectio.store.pools import Pool, Pools
+
+
+class Repairs(Protocol):
+    def status(self) -> RepairStatus: ...
+
+
+class Scrubs(Protocol):
+    def status(self) -> ScrubStatus: ...
+
+    def start_now(self) -> None: ...
+
+
+class Moves(Protocol):
+    def status(self) -> RebalanceStatus: ...
+
+    async def drain(self, osd: int) -> None: ...
+
+    async def undrain(self, osd: int) -> None: ...
+
+    async def remove(self, osd: int) -> None: ...
+
+
+class Journals(Protocol):
+    def status(self) -> JournalStatus: ...
+
+
+class Latencies(Protocol):
+    def slow(self) -> frozenset[int]:
+        """OSDs whose reads take so long that they are made up for."""
+        ...
+
+
+class StoreAdmin:
+    """`topology` are the OSDs of the configuration; their order is that of the lists."""
+
+    def __init__(
+        self,
+        kv: KVStore,
+        devices: Devices,
+        pools: Pools,
+        topology: Sequence[Osd],
+        *,
+        repairer: Repairs,
+        scrubber: Scrubs,
+        rebalancer: Moves,
+        journal: Journals,
+        latencies: Latencies,
+        surroundings: Surroundings,
+    ) -> None:
+        self._kv = kv
+        self._devices = devices
+        self._pools = pools
+        self._topology = {int(osd.id): osd for osd in topology}
+        self._repairer = repairer
+        self._scrubber = scrubber
+        self._rebalancer = rebalancer
+        self._journal = journal
+        self._latencies = latencies
+        self._surroundings = surroundings
+
+    # Disks.
+
+    async def disks(self) -> Sequence[DiskStatus]:
+        rows = await self._kv.ascan_prefix(keys.OSDS)
+        return self._disks(
+            {decode_uint(row, len(keys.OSDS), 4): decode_osd(raw) for row, raw in rows}
+        )
+
+    def disks_now(self) -> Sequence[DiskStatus]:
+        """As `disks`, without what only the metadata knows: for counting."""
+        return self._disks({})
+
+    def _disks(self, records: Mapping[int, OsdRecord]) -> list[DiskStatus]:
+        groups = self._positions()
+        refilling = frozenset(self._repairer.status().refilling)
+        journal = frozenset(self._journal.status().osds)
+        slow = self._latencies.slow()
+        return [
+            _disk(
+                slot,
+                self._topology[slot.osd],
+                records.get(slot.osd, OsdRecord("")),
+                refilling=slot.osd in refilling,
+                journal=slot.osd in journal,
+                groups=groups[slot.osd],
+                slow=slot.osd in slow,
+            )
+            for slot in sorted(self._devices.slots, key=lambda slot: slot.osd)
+        ]
+
+    def _positions(self) -> Counter[int]:
+        """How many positions of groups each OSD has, also of those that are on their way off it."""
+        found: Counter[int] = Counter()
+        for pool in self._pools.all():
+            for number, members in enumerate(pool.groups):
+                found.update({*members, *pool.moving.get(number, ())})
+        return found
+
+    async def disk(self, osd: int) -> DiskStatus:
+        for disk in await self.disks():
+            if disk.osd == osd:
+                return disk
+        raise NotFound(f"there is no OSD {osd} in the configuration", kind="osd", osd=osd)
+
+    async def replace(self, osd: int) -> DiskStatus:
+        await self._devices.replace(osd)
+        return await self.disk(osd)
+
+    async def drain(self, osd: int) -> DiskStatus:
+        self._devices.slot(osd)
+        await self._rebalancer.drain(osd)
+        return await self.disk(osd)
+
+    async def undrain(self, osd: int) -> DiskStatus:
+        self._devices.slot(osd)
+        await self._rebalancer.undrain(osd)
+        return await self.disk(osd)
+
+    async def remove(self, osd: int) -> DiskStatus:
+        self._devices.slot(osd)
+        await self._rebalancer.remove(osd)
+        return await self.disk(osd)
+
+    # What runs in the background.
+
+    async def repair(self) -> RepairStatus:
+        return self._repairer.status()
+
+    async def scrub(self) -> ScrubStatus:
+        return self._scrubber.status()
+
+    async def start_scrub(self) -> ScrubStatus:
+        self._scrubber.start_now()
+        return self._scrubber.status()
+
+    async def rebalance(self) -> RebalanceStatus:
+        return self._rebalancer.status()
+
+    async def journal(self) -> JournalStatus:
+        return self._journal.status()
+
+    # The doctor.
+
+    async def doctor(self) -> Sequence[Finding]:
+        disks = await self.disks()
+        surroundings = self._surroundings
+        return diagnose(
+            Facts(
+                now_ms=int(time.time() * 1000),
+                disks=disks,
+                pools=list(self._pool_facts(disks)),
+                repair=self._repairer.status(),
+                scrub=self._scrubber.status(),
+                rebalance=self._rebalancer.status(),
+                journal=self._journal.status(),
+                surroundings=surroundings,
+                credentials_mode=await asyncio.to_thread(_mode, surroundings.credentials_path),
+                replace_blank=[
+                    slot.osd
+                    for slot in self._devices.slots
+                    if slot.replace_blank
+                    and not Path(slot.path).is_relative_to(surroundings.data_dir)
+                ],
+            )
+        )
+
+    def _pool_facts(self, disks: Sequence[DiskStatus]) -> Iterator[PoolFacts]:
+        readable = {disk.osd for disk in disks if disk.state != "down"}
+        whole = {disk.osd for disk in disks if disk.state != "down" and not disk.refilling}
+        writable = {disk.osd for disk in disks if disk.state == StoreState.UP.value}
+        for pool in self._pools.all():
+            spans = [
+                (members, pool.moving.get(number, members))
+                for number, members in enumerate(pool.groups)
+            ]
+            yield PoolFacts(
+                pool=pool.id,
+                profile=str(pool.code.profile),
+                parity_shards=pool.code.m,
+                current=pool.id == self._pools.current.id,
+                margin=min(_margin(pool, *span, whole) for span in spans),
+                margin_of_readable=min(_margin(pool, *span, readable) for span in spans),
+                groups=len(spans),
+                groups_unwritable=sum(
+                    len(writable.intersection(members)) < pool.write_quorum for members, _ in spans
+                ),
+            )
+
+
+def _disk(
+    slot: Slot,
+    osd: Osd,
+    record: OsdRecord,
+    *,
+    refilling: bool,
+    journal: bool,
+    groups: int,
+    slow: bool,
+) -> DiskStatus:
+    status = DiskStatus(
+        osd=slot.osd,
+        path=slot.path,
+        host=osd.host,
+        rack=osd.rack,
+        weight=osd.weight,
+        state="down",
+        reason=slot.reason,
+        membership=record.membership,
+        device_id=record.device_id,
+        refilling=refilling,
+        journal=journal,
+        groups=groups,
+        slow=slow,
+    )
+    store = slot.store
+    if store is None or store.state is StoreState.CLOSED:
+        return status
+    usage, failure = store.usage(), store.failure
+    return msgspec.structs.replace(
+        status,
+        state=store.state.value,
+        reason="" if failure is None else str(failure),
+        device_id=store.device_id,
+        capacity_bytes=usage.capacity_bytes,
+        used_bytes=usage.used_bytes,
+        live_bytes=usage.live_bytes,
+        shards=usage.shards,
+    )
+
+
+def _margin(pool: Pool, members: Sequence[int], former: Sequence[int], present: set[int]) -> int:
+    """How many more shards of a group's stripes may be lost; negative if they cannot be read."""
+    missing = [
+        position
+        for position, (osd, other) in enumerate(zip(members, former, strict=True))
+        if osd not in present and other not in present
+    ]
+    return pool.code.m - len(missing)
+
+
+def _mode(path: str) -> int | None:
+    """The permission bits of a file; None if there is none."""
+    try:
+        return Path(path).stat().st_mode & 0o777
+    except OSError:
+        return None
