@@ -8,7 +8,8 @@ same length. Each of the k + m shards has an index: 0 … k-1 are the data, k �
 
 For a maximum-distance-separable code (Reed-Solomon) any k shards determine the rest. A locally
 repairable code adds parities over groups, so that one lost shard is rebuilt from fewer than k
-others; `minimum_to_decode` says which.
+others; `minimum_to_decode` says which. In return not every k shards determine the rest: what it
+promises of any set of losses is its `guaranteed_losses`.
 
 Codecs are sync and pure: the same input gives the same bytes, on every machine, for ever, since
 shards written today are decoded by the release of ten years from now. What identifies the bytes is
@@ -36,6 +37,16 @@ coefficient 1 / (i xor j): ISA-L's `gf_gen_cauchy1_matrix`."""
 FAMILY_RS_VANDERMONDE = "rs-vandermonde-0x11d"
 """Systematic Reed-Solomon over GF(2^8), polynomial 0x11d, from a Vandermonde matrix whose rows are
 the powers of 0, 1, α, α², …, brought to systematic form by the inverse of its top square: zfec's."""
+FAMILY_LRC_CAUCHY = "lrc-cauchy-0x11d-l{local_groups}"
+"""Locally repairable code over GF(2^8), polynomial 0x11d, with l local groups, l = 1 … 16, e.g.
+``lrc-cauchy-0x11d-l2``. Of the m parity shards the first l are local parities, the exclusive or of
+each group's data; the other g = m - l are global. Groups are runs of data shards; if l does not
+divide k, the first k mod l have one more. With φ(e) = α^e / (1 + α^e), x_0 = 0, x_1 = 1 and
+x_t = φ(1 - t) from t = 2 on, global parity t has for data shard p of group i (all from 0) the
+coefficient α^(i · s_t) / (x_t + φ(p + 1)). s_0 = 0. The other s_t, for (l, g) and k up to a bound,
+are: (2, 3) k ≤ 14: 36, 145; (3, 3) k ≤ 13: 96, 3; (4, 3) k ≤ 15: 65, 212; (5, 3) k ≤ 15: 194, 58;
+(6, 3) k ≤ 18: 164, 99; (2, 4) k ≤ 11: 170, 14, 98; (3, 4) k ≤ 10: 117, 64, 132; (4, 4) k ≤ 10:
+203, 90, 113; (2, 5) k ≤ 8: 116, 175, 179, 143; and s_t = t · (2 · ⌈k/l⌉ - 1) for all others."""
 FAMILY_REPLICATE = "replicate"
 """k = 1; every parity shard is a copy of the data shard."""
 
@@ -58,7 +69,11 @@ class CodecProfile:
 
 
 class ErasureCodec(Protocol):
-    """One codec, opened for one profile."""
+    """One codec, opened for one profile.
+
+    A code that is not maximum-distance separable also has `guaranteed_losses: int`, the most shards
+    that may be lost, whichever they are. Of a codec without it that is m.
+    """
 
     @property
     def profile(self) -> CodecProfile: ...

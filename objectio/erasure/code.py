@@ -43,6 +43,7 @@ class ErasureCode:
         "_minimum",
         "_reconstruct",
         "_replicates",
+        "guaranteed_losses",
         "k",
         "m",
         "profile",
@@ -59,6 +60,9 @@ class ErasureCode:
         self.k: Final = codec.profile.data_shards
         self.m: Final = codec.profile.parity_shards
         self.width: Final = codec.profile.width
+        self.guaranteed_losses: Final[int] = getattr(codec, "guaranteed_losses", self.m)
+        """The most shards that may be lost, whichever they are. Any `width - guaranteed_losses`
+        shards give the stripe back; of a maximum-distance-separable code that is any k."""
         self._replicates = codec.profile.family == FAMILY_REPLICATE
         if threads is ThreadModel.PARALLEL:
             self._encode = codec.encode

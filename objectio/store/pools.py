@@ -59,10 +59,16 @@ class Pool(NamedTuple):
 
     @property
     def write_quorum(self) -> int:
-        """Shards that must be durable before a write is acknowledged: one more than are needed to
-        read it, where the pool has two parities or more. With one, all k suffice, so that a mirror
-        of two still takes writes when one disk is gone."""
-        return self.code.k + (1 if self.code.m >= 2 else 0)
+        """Shards that must be durable before a write is acknowledged: so many that
+        any of them give it back, and one more, so that any one device may be lost right after. Where
+        only one loss is survived at all, the one more is not asked for, so that a mirror of two
+        still takes writes when one disk is gone."""
+        return self.read_quorum + (1 if self.code.guaranteed_losses >= 2 else 0)
+
+    @property
+    def read_quorum(self) -> int:
+        """Any so many shards of a stripe give it back: k, or more of a locally repairable code."""
+        return self.code.width - self.code.guaranteed_losses
 
 
 class Pools:

@@ -167,7 +167,7 @@ class ObjectStore:
         pool = self.pools.current
         up = len(self.devices.slots) - len(down)
         return {
-            "ok": up >= pool.code.k,
+            "ok": up >= pool.read_quorum,
             "degraded": bool(down),
             "osds_up": up,
             "osds_down": {str(osd): reason for osd, reason in down.items()},

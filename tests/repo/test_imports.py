@@ -17,8 +17,18 @@ PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 PLUGIN_PACKAGES = [f"objectio_{folder.name}" for folder in PLUGINS]
 
 # What a plugin's code may import of the kernel, and what its tests may beside.
-# Beside the contracts: authors of front ends need signatures, those of codecs the families' matrices.
-FOR_PLUGINS = ("abc", "model", "errors", "limits", "iam", "cli.command", "erasure.matrix")
+# Beside the contracts: authors of front ends need signatures, those of codecs the families' matrices
+# and the field that they are over.
+FOR_PLUGINS = (
+    "abc",
+    "model",
+    "errors",
+    "limits",
+    "iam",
+    "cli.command",
+    "erasure.matrix",
+    "erasure.gf256",
+)
 FOR_PLUGIN_TESTS = ("testing",)
 
 

@@ -1,0 +1,1 @@
+"""Locally repairable codes: a lost shard is rebuilt from its local group."""
