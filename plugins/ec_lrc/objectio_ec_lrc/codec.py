@@ -3,8 +3,8 @@
 A set of shards gives back what is in the span of their rows. There are two ways to get there that
 matter: stay within the local groups of what is wanted, or take k independent shards and compute
 anything. Of a maximally recoverable code there is no third (a set of lower rank spans no more than
-its local groups do), so the cheaper of the two is the cheapest of all. Of any other code a third
-may exist by accident; it is used where the two fail.
+its local groups do), so the cheaper of the two is the cheapest of all. Of any other code fewer
+than k may do by accident: what is not needed is left out.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class LrcCodec:
         self._k = profile.data_shards
         self._encoding = Product(library, self._generator[self._k :])
         self._decoding = lru_cache(maxsize=PATTERNS_CACHED_MAX)(self._build_decoding)
-        self._basis = lru_cache(maxsize=PATTERNS_CACHED_MAX)(self._find_basis)
+        self._global = lru_cache(maxsize=PATTERNS_CACHED_MAX)(self._find_global)
 
     @property
     def profile(self) -> CodecProfile:
@@ -62,11 +62,16 @@ class LrcCodec:
         order = sorted(cost, key=lambda index: (cost[index], index not in want, index))
         if local is not None and _total(local, cost) <= _total(order[: self._k], cost):
             return local  # no k shards cost less
-        basis = self._basis(tuple(order))
-        if basis is None:
-            return self._accident(want, order) if local is None else local
-        if local is None or _total(basis, cost) < _total(local, cost):
-            return basis
+        global_ = self._global(want, tuple(order))
+        if global_ is not None and (local is None or _total(global_, cost) < _total(local, cost)):
+            return global_
+        if local is None:
+            raise InsufficientShards(
+                f"{self._profile}: the {len(order)} shards that are available do not give "
+                f"{sorted(want - cost.keys())}",
+                have=len(order),
+                need=self._k,
+            )
         return local
 
     def reconstruct(self, shards: Mapping[int, Buffer], want: Mapping[int, Buffer]) -> None:
@@ -102,35 +107,22 @@ class LrcCodec:
             return around
         return wanted
 
-    def _find_basis(self, order: tuple[int, ...]) -> frozenset[int] | None:
-        """The first k independent shards. In an order of ascending cost, no other k cost less:
-        independent sets of rows are a matroid, for which the greedy choice is the best one."""
-        span = Span(self._k)
-        taken = frozenset(index for index in order if span.add(self._generator[index]))
-        return taken if span.full else None
+    def _find_global(self, want: frozenset[int], order: tuple[int, ...]) -> frozenset[int] | None:
+        """Those of the first independent shards that give what is wanted; None if they do not.
 
-    def _accident(self, want: frozenset[int], order: Sequence[int]) -> frozenset[int]:
-        """Too little is left for all data, and what is wanted spans groups: a code that is not
-        maximally recoverable may have it yet. Whatever can be left out is, the dearest first."""
-        chosen = list(order)
-        if not self._spans(chosen, want):
-            raise InsufficientShards(
-                f"{self._profile}: the {len(order)} shards that are available do not give "
-                f"{sorted(want - set(order))}",
-                have=len(order),
-                need=self._k,
-            )
-        for index in reversed(order):
-            without = [other for other in chosen if other != index]
-            if self._spans(without, want):
-                chosen = without
+        In an order of ascending cost no other k independent shards cost less: independent rows are
+        a matroid, for which the greedy choice is the best. Each row is made of independent ones in
+        one way only, so none of those with a factor can be left out.
+        """
+        span = Span(self._k)
+        taken = [index for index in order if span.add(self._generator[index])]
+        chosen: set[int] = set()
+        for index in want:
+            factors = span.express(self._generator[index])
+            if factors is None:
+                return None
+            chosen.update(source for source, factor in zip(taken, factors, strict=True) if factor)
         return frozenset(chosen)
-
-    def _spans(self, shards: Iterable[int], want: Iterable[int]) -> bool:
-        span = Span(self._k)
-        for index in shards:
-            span.add(self._generator[index])
-        return all(self._generator[index] in span for index in want)
 
     def _build_decoding(self, given: tuple[int, ...], want: tuple[int, ...]) -> _Decoding:
         chosen = self.minimum_to_decode(frozenset(want), dict.fromkeys(given, 1.0))

@@ -50,9 +50,6 @@ class Span:
             return None
         return rest[self._columns : self._columns + len(self._rows)]
 
-    def __contains__(self, row: bytes) -> bool:
-        return not any(self._reduce(row + bytes(self._columns))[: self._columns])
-
     def _reduce(self, rest: bytes) -> bytes:
         for column, row in self._rows:
             if factor := rest[column]:
