@@ -13,9 +13,19 @@ from objectio.abc.role import NodeParts, Service
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.gate import Gate
 from objectio.gateway.server import HttpServer
-from objectio.iam.credentials import RootCredentials
+from objectio.iam.credentials import CREDENTIALS_FILE, RootCredentials
 from objectio.meta.records import PoolRecord
 from objectio.model.cluster import ClusterMap, Osd, OsdId
+from objectio.store.absent import (
+    AbsentJournal,
+    AbsentMoves,
+    AbsentRepairs,
+    AbsentScrubs,
+    part,
+)
+from objectio.store.admin import StoreAdmin
+from objectio.store.doctor import Surroundings
+from objectio.store.gauges import Gauges
 from objectio.store.pools import Pools
 from objectio.store.service import ObjectStore, StoreSettings
 
@@ -35,7 +45,9 @@ class GatewayService:
         self._store = await self._build_store()
         parts.provide("objects", self._store)
         exporter = parts.exporter
-        context = ApiContext(self._store, parts.metrics, config.gateway.region)
+        admin = self._build_admin(self._store)
+        Gauges(admin, parts.metrics, max(pool.code.m for pool in self._store.pools.all()))
+        context = ApiContext(self._store, parts.metrics, config.gateway.region, admin=admin)
         front_ends = {name: factory.build(context) for name, factory in parts.open_apis().items()}
         if not front_ends:
             _log.warning("no API front end is installed: only /health is served")
@@ -77,11 +89,7 @@ class GatewayService:
             pool.placement_groups,
             pool.placement or parts.best_name("placement"),
         )
-        osds = tuple(
-            Osd(id=OsdId(disk.id), weight=disk.weight, host=disk.host, rack=disk.rack)
-            for disk in sorted(config.osd.disk, key=lambda disk: disk.id)
-        )
-        await pools.load(record, ClusterMap(epoch=1, osds=osds), pool.codec)
+        await pools.load(record, ClusterMap(epoch=1, osds=self._topology()), pool.codec)
         settings = config.store
         store = ObjectStore(
             kv,
@@ -103,6 +111,35 @@ class GatewayService:
         )
         await store.start()
         return store
+
+    def _topology(self) -> tuple[Osd, ...]:
+        disks = sorted(self._parts.config.osd.disk, key=lambda disk: disk.id)
+        return tuple(
+            Osd(id=OsdId(disk.id), weight=disk.weight, host=disk.host, rack=disk.rack)
+            for disk in disks
+        )
+
+    def _build_admin(self, store: ObjectStore) -> StoreAdmin:
+        config = self._parts.config
+        return StoreAdmin(
+            self._parts.part("kv"),
+            store.devices,
+            store.pools,
+            self._topology(),
+            repairer=part(store, "repairer", AbsentRepairs()),
+            scrubber=part(store, "scrubber", AbsentScrubs()),
+            rebalancer=part(store, "rebalancer", AbsentMoves()),
+            journal=part(store, "journal", AbsentJournal()),
+            slow=lambda: getattr(store.reads, "slow", ()),
+            surroundings=Surroundings(
+                auth=config.gateway.auth,
+                listen=config.gateway.listen,
+                data_dir=str(config.data_dir),
+                credentials_path=str(config.data_dir / CREDENTIALS_FILE),
+                kv_driver=config.kv.driver or self._parts.best_name("kv"),
+                scrub_interval_seconds=config.store.scrub_interval_seconds,
+            ),
+        )
 
     async def stop(self) -> None:
         if self._server is not None:

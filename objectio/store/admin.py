@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -58,14 +58,8 @@ class Journals(Protocol):
     def status(self) -> JournalStatus: ...
 
 
-class Latencies(Protocol):
-    def slow(self) -> frozenset[int]:
-        """OSDs whose reads take so long that they are made up for."""
-        ...
-
-
 class StoreAdmin:
-    """`topology` are the OSDs of the configuration; their order is that of the lists."""
+    """`topology` are the OSDs of the configuration; `slow` says which of them are slow to read."""
 
     def __init__(
         self,
@@ -78,7 +72,7 @@ class StoreAdmin:
         scrubber: Scrubs,
         rebalancer: Moves,
         journal: Journals,
-        latencies: Latencies,
+        slow: Callable[[], Collection[int]],
         surroundings: Surroundings,
     ) -> None:
         self._kv = kv
@@ -89,7 +83,7 @@ class StoreAdmin:
         self._scrubber = scrubber
         self._rebalancer = rebalancer
         self._journal = journal
-        self._latencies = latencies
+        self._slow = slow
         self._surroundings = surroundings
 
     # Disks.
@@ -108,7 +102,7 @@ class StoreAdmin:
         groups = self._positions()
         refilling = frozenset(self._repairer.status().refilling)
         journal = frozenset(self._journal.status().osds)
-        slow = self._latencies.slow()
+        slow = self._slow()
         return [
             _disk(
                 slot,
@@ -173,20 +167,28 @@ class StoreAdmin:
     async def journal(self) -> JournalStatus:
         return self._journal.status()
 
+    def parts_now(self) -> tuple[RepairStatus, ScrubStatus, RebalanceStatus, JournalStatus]:
+        return (
+            self._repairer.status(),
+            self._scrubber.status(),
+            self._rebalancer.status(),
+            self._journal.status(),
+        )
+
     # The doctor.
 
     async def doctor(self) -> Sequence[Finding]:
-        disks = await self.disks()
-        surroundings = self._surroundings
+        disks, surroundings = await self.disks(), self._surroundings
+        repair, scrub, rebalance, journal = self.parts_now()
         return diagnose(
             Facts(
                 now_ms=int(time.time() * 1000),
                 disks=disks,
                 pools=list(self._pool_facts(disks)),
-                repair=self._repairer.status(),
-                scrub=self._scrubber.status(),
-                rebalance=self._rebalancer.status(),
-                journal=self._journal.status(),
+                repair=repair,
+                scrub=scrub,
+                rebalance=rebalance,
+                journal=journal,
                 surroundings=surroundings,
                 credentials_mode=await asyncio.to_thread(_mode, surroundings.credentials_path),
                 replace_blank=[
@@ -259,6 +261,9 @@ def _disk(
         used_bytes=usage.used_bytes,
         live_bytes=usage.live_bytes,
         shards=usage.shards,
+        cache_bytes=usage.cache_bytes,
+        cache_hits=usage.cache_hits,
+        cache_misses=usage.cache_misses,
     )
 
 

@@ -1,0 +1,125 @@
+"""The front end: classify, app, error. It knows no operation but those of the table of routes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from objectio import errors
+from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Response, Scope, Send
+from objectio_api_admin.routes import ARN, PREFIX, MalformedRequest, Operation, find
+
+_MOUNTS: Final = (Mount(PREFIX),)
+_RETRY_AFTER_SECONDS: Final = 1
+_T = TypeVar("_T")
+_encode: Final = msgspec.json.Encoder().encode
+
+_STATUSES: Final[Mapping[type[Exception], int]] = {
+    MalformedRequest: 400,
+    errors.InvalidRequest: 409,  # the request is right, the state of the store is not
+    errors.NotFound: 404,
+    errors.CommitConflict: 503,
+    errors.InsufficientShards: 503,
+    errors.WriteQuorumFailed: 503,
+    errors.DeviceFailed: 503,
+    errors.DeviceFull: 507,
+    errors.Unavailable: 503,
+    errors.PayloadTooLarge: 413,
+    errors.PayloadTimeout: 408,
+    errors.PayloadError: 400,
+    errors.CredentialsMalformed: 400,
+    errors.AccessError: 403,
+    errors.OperationNotImplemented: 501,
+    errors.MethodNotAllowed: 405,
+}
+
+# What is said of errors whose own text may tell more than the caller is to know.
+_MESSAGES: Final[Mapping[type[Exception], str]] = {
+    errors.PayloadTooLarge: "No operation takes a body.",
+    errors.PayloadError: "The body is not as its headers say.",
+    errors.UnknownAccessKey: "There is no such access key.",
+    errors.SignatureMismatch: "The signature does not fit: is the secret key right?",
+    errors.ClockSkewed: "The clocks of client and server differ by too much.",
+    errors.RequestExpired: "The request has expired.",
+    errors.CredentialsMalformed: "The credentials are malformed.",
+    errors.Unauthenticated: "The request must be signed (AWS Signature Version 4).",
+    errors.AccessError: "This identity may not do that.",
+    errors.OperationNotImplemented: "The storage is not managed from this node.",
+    errors.MethodNotAllowed: "This cannot be done here.",
+    errors.Unavailable: "Try again in a moment.",
+}
+
+
+class AdminFrontEnd:
+    def __init__(self, context: ApiContext) -> None:
+        self._admin = context.admin
+
+    @property
+    def mounts(self) -> Sequence[Mount]:
+        return _MOUNTS
+
+    def classify(self, scope: Scope) -> Access:
+        operation = find(scope["method"], scope["raw_path"], scope["query_string"])
+        route = operation.route
+        return Access(
+            action=f"admin:{route.action}",
+            resource=ARN + route.resource.format(osd=operation.osd),
+            operation=operation,
+        )
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request: Request = scope["objectio"]
+        operation: Operation = request.access.operation
+        if self._admin is None:
+            raise errors.OperationNotImplemented("no part of this node manages storage")
+        body = _encode(await operation.route.answer(self._admin, operation.osd))
+        headers = _headers(request.request_id, body)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def error(self, error: Exception, scope: Scope, request_id: str) -> Response:
+        status = _find(_STATUSES, error) or 500
+        code = "InternalError" if status == 500 else type(error).__name__
+        body = _encode({"error": {"code": code, "message": _message(error)}})
+        if scope["method"] == "HEAD":
+            body = b""
+        headers = _headers(request_id, body)
+        if status == 503:
+            headers.append((b"retry-after", b"%d" % _RETRY_AFTER_SECONDS))
+        allowed = (
+            error.fields.get("allowed") if isinstance(error, errors.MethodNotAllowed) else None
+        )
+        if isinstance(allowed, list):  # RFC 9110 §15.5.6
+            headers.append((b"allow", ", ".join(allowed).encode()))
+        return Response(status, headers, body)
+
+
+def _message(error: Exception) -> str:
+    """The text of an error is shown where it was written for operators: what cannot be done now,
+    and what does not exist."""
+    if isinstance(error, errors.InvalidRequest | errors.NotFound) and error.message:
+        return error.message
+    return _find(_MESSAGES, error) or "Something went wrong; the server's log says what."
+
+
+def _find(table: Mapping[type[Exception], _T], error: Exception) -> _T | None:
+    for kind in type(error).__mro__:
+        if kind in table:
+            return table[kind]
+    return None
+
+
+def _headers(request_id: str, body: bytes) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        (b"x-objectio-request-id", request_id.encode("latin-1", "replace")),
+    ]
+
+
+class AdminFactory:
+    def build(self, context: ApiContext) -> AdminFrontEnd:
+        return AdminFrontEnd(context)
