@@ -235,6 +235,11 @@ VARIANTS = {
     "8+4": ({"data_shards": 8, "parity_shards": 4}, 12, []),
     "zfec": ({"family": "rs-vandermonde-0x11d", "codec": "zfec"}, 6, ["ec_zfec"]),
     "isal": ({"codec": "isal"}, 6, ["ec_isal"]),
+    "6+2+2": (
+        {"family": "lrc-cauchy-0x11d-l2", "data_shards": 6, "parity_shards": 4},
+        10,
+        ["ec_lrc"],
+    ),
     "reference": ({"codec": "reference", "placement": "rendezvous"}, 6, []),
     "hosts": ({"failure_domain": "host"}, 6, []),
 }

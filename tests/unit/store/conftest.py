@@ -76,6 +76,7 @@ class Kit:
         kv=None,
         factory=None,
         fast=True,
+        codecs=(),
         stripe_bytes=STRIPE_BYTES,
         **more,
     ):
@@ -91,6 +92,7 @@ class Kit:
         self.devices = Devices(
             self.kv, self.factory, self.slots, CLUSTER, wrap=self._wrap, check_seconds=3600
         )
+        self._codecs = (reference.DRIVER, replicate.DRIVER, *codecs)
         self._shape = (family, k, m, stripe_bytes)
         self._settings = {
             "part_size_bytes_min": 16,
@@ -106,10 +108,9 @@ class Kit:
 
     async def start(self):
         await self.devices.start()
-        drivers = (reference.DRIVER, replicate.DRIVER)
         codes = ErasureCodes(
             (each.name, each.rank, each.threads, each.open(each.config(), make_context(self.where)))
-            for each in drivers
+            for each in self._codecs
         )
         placement = rendezvous.DRIVER.open(NoConfig(), make_context(self.where))
         self.pools = Pools(self.kv, codes, lambda name: placement)
