@@ -1,0 +1,89 @@
+"""Cells of tables: for people in their words, for programs (`-f json`) the number as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cliff import columns
+
+from objectio.model.units import size_text, span_text
+
+UNKNOWN = "-"
+
+
+class Size(columns.FormattableColumn[float | None]):
+    """Bytes."""
+
+    def human_readable(self) -> str:
+        return UNKNOWN if self._value is None else size_text(self._value)
+
+
+class Rate(columns.FormattableColumn[float | None]):
+    """Bytes per second."""
+
+    def human_readable(self) -> str:
+        return UNKNOWN if self._value is None else f"{size_text(self._value)}/s"
+
+
+class Span(columns.FormattableColumn[float | None]):
+    """Seconds."""
+
+    def human_readable(self) -> str:
+        return UNKNOWN if self._value is None else span_text(self._value)
+
+
+class Moment(columns.FormattableColumn[int | None]):
+    """Unix milliseconds; 0 and None are no moment."""
+
+    def human_readable(self) -> str:
+        import time
+
+        if not self._value:
+            return UNKNOWN
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._value / 1000))
+
+
+class Share(columns.FormattableColumn[float]):
+    """0 to 1."""
+
+    def human_readable(self) -> str:
+        return f"{self._value:.1%}"
+
+
+class Count(columns.FormattableColumn[int | None]):
+    def human_readable(self) -> str:
+        return UNKNOWN if self._value is None else f"{self._value:,}"
+
+
+class Text(columns.FormattableColumn[str]):
+    """A cell that is not left empty."""
+
+    def human_readable(self) -> str:
+        return self._value or UNKNOWN
+
+
+class Flag(columns.FormattableColumn[bool]):
+    def human_readable(self) -> str:
+        return "yes" if self._value else "no"
+
+
+class Items(columns.FormattableColumn[Sequence[Any]]):
+    def human_readable(self) -> str:
+        return ", ".join(str(item) for item in self._value) or UNKNOWN
+
+
+class Counts(columns.FormattableColumn[Mapping[str, int]]):
+    """Numbers by name."""
+
+    def human_readable(self) -> str:
+        return ", ".join(f"{name}: {count:,}" for name, count in self._value.items()) or UNKNOWN
+
+
+Cell = type[columns.FormattableColumn[Any]]
+
+
+def cells(values: Mapping[str, Any], kinds: Mapping[str, Cell]) -> tuple[tuple[str, ...], Any]:
+    """(names, cells) of what a server said, in the order of `kinds`."""
+    shown = {name: kind(values.get(name)) for name, kind in kinds.items()}
+    return tuple(shown), tuple(shown.values())
