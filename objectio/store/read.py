@@ -1,42 +1,33 @@
 """Reading blobs: the k data shards where they are whole, reconstruction where they are not.
 
 Every byte that leaves here was verified by the device that holds it. A shard that is missing,
-damaged or out of reach costs a reconstruction, and is reported to repair if its device is up.
-The next stripe is fetched while the one before is being sent.
+damaged or out of reach costs a reconstruction, and is reported to repair if its device is up; one
+on a slow device costs a reconstruction and nothing else. The next stripe is fetched while the one
+before is being sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from typing_extensions import Buffer
 
-from objectio.abc.shardstore import ShardStore
-from objectio.errors import (
-    ChecksumMismatch,
-    DeviceFailed,
-    InsufficientShards,
-    NotFound,
-    StorageError,
-)
+from objectio.errors import StorageError
 from objectio.limits import KIB
 from objectio.meta.records import BlobRef
 from objectio.model.stripe import BlobId, ShardKey
-from objectio.store.devices import Devices
 from objectio.store.memory import ByteBudget
 from objectio.store.pools import Pool, Pools
+from objectio.store.stripes import DECODE_INLINE_BYTES, Stripes
 
 _PIECE_BYTES_UNLENT: Final = 512 * KIB
 """What a reader may hold without asking the budget: slow clients then cannot use it up."""
 
 Damage = Callable[[BlobRef, int], None]
 """Told of a blob and a bit mask of positions that must be repaired."""
-
-Plan = Callable[[], Buffer]
 
 
 class _Span(NamedTuple):
@@ -59,40 +50,84 @@ class BlobReads:
 
     def __init__(
         self,
-        devices: Devices,
-        pools: Pools,
-        executor: Executor,
+        stripes: Stripes,
         budget: ByteBudget,
         damaged: Damage,
     ) -> None:
-        self._stores = devices.stores
-        self._pools = pools
-        self._executor = executor
+        self.stripes = stripes
+        self._stores = stripes.readers.stores
+        self._slow = stripes.readers.times.slow
+        self._pools = stripes.pools
         self._budget = budget
         self._damaged = damaged
 
     def read_now(self, ref: BlobRef, start: int, length: int) -> Buffer | None:
-        """The range of a blob of one stripe, if every data shard can be had without waiting."""
+        """The range of a blob of one stripe, if it can be had without waiting."""
         pool = self._pools.get(ref.pool)
         if ref.size > pool.stripe_size_bytes:
             return None
-        code = pool.code
-        shard_bytes = code.shard_length(ref.size)
+        shard_bytes = pool.code.shard_length(ref.size)
         members = pool.members(ref.blob)
         first, last = start // shard_bytes, (start + length - 1) // shard_bytes
         blob, stores = BlobId(ref.blob), self._stores
         pieces: list[Buffer] = []
-        try:
-            for position in range(first, last + 1):
+        for position in range(first, last + 1):
+            try:
                 piece = stores[members[position]].read_now(ShardKey(blob, 0, position))
-                if piece is None:
+            except (KeyError, StorageError):
+                piece = self._former_now(pool, ref, position) if pool.moving else None
+            if piece is None:
+                made = self._make_now(pool, ref, range(first, last + 1))
+                if made is None:
                     return None
-                pieces.append(piece)
-        except (KeyError, StorageError):
-            return None  # the slow path knows what to do about it
+                pieces = made
+                break
+            pieces.append(piece)
         skip = start - first * shard_bytes
         whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return memoryview(whole)[skip : skip + length]
+
+    def _former_now(self, pool: Pool, ref: BlobRef, position: int) -> Buffer | None:
+        """The shard where it was before its group moved."""
+        former = pool.former(ref.blob)
+        if former is None:
+            return None
+        try:
+            return self._stores[former[position]].read_now(ShardKey(BlobId(ref.blob), 0, position))
+        except (KeyError, StorageError):
+            return None
+
+    def _make_now(self, pool: Pool, ref: BlobRef, wanted: range) -> list[Buffer] | None:
+        """The shards, those computed whose devices are slow or down; None if others are not at hand
+        or damaged: that is for those who can wait, and report it."""
+        if ref.size > DECODE_INLINE_BYTES or pool.moving:
+            return None
+        members, stores, slow = pool.members(ref.blob), self._stores, self._slow
+        cost = {
+            position: 1.0
+            for position, osd in enumerate(members)
+            if osd in stores and osd not in slow
+        }
+        missing = [position for position in wanted if position not in cost]
+        if not missing:
+            return None
+        try:
+            sources = pool.code.minimum_to_decode(missing, cost)
+            have: dict[int, Buffer] = {}
+            for position in sources.union(wanted).difference(missing):
+                piece = stores[members[position]].read_now(ShardKey(BlobId(ref.blob), 0, position))
+                if piece is None:
+                    return None
+                have[position] = piece
+            have.update(pool.code.reconstruct(have, missing, ref.size))
+        except StorageError:
+            return None
+        return [have[position] for position in wanted]
+
+    @property
+    def slow(self) -> Collection[int]:
+        """The OSDs whose devices take much longer than the others to answer."""
+        return frozenset(self._slow)
 
     async def stream(
         self, refs: Sequence[BlobRef], start: int, length: int
@@ -134,10 +169,9 @@ class BlobReads:
         self._budget.release(fetch.lent_bytes)
 
     async def _read_span(self, span: _Span) -> list[Buffer]:
-        pool = self._pools.get(span.ref.pool)
-        shard_bytes = pool.code.shard_length(pool.stripe_bytes(span.ref.size, span.stripe))
+        stripe = self.stripes.open(span.ref, span.stripe)
+        shard_bytes = stripe.length
         first, last = span.begin // shard_bytes, (span.end - 1) // shard_bytes
-        stripe = _Stripe(pool, span.ref, span.stripe, self._stores)
         wanted = {
             position: (
                 max(span.begin - position * shard_bytes, 0),
@@ -145,26 +179,18 @@ class BlobReads:
             )
             for position in range(first, last + 1)
         }
-        loop = asyncio.get_running_loop()
-        direct = await stripe.read(wanted, loop, self._executor)
-        if len(direct) == len(wanted):
-            return [direct[position] for position in wanted]
-        whole = {at: each for at, each in direct.items() if wanted[at] == (0, shard_bytes)}
         try:
-            data = await stripe.decode(whole, loop, self._executor)
+            found = await stripe.fetch(wanted)
         finally:
             if stripe.damaged:
                 self._damaged(span.ref, stripe.damaged)
-        return [memoryview(data[position])[begin:end] for position, (begin, end) in wanted.items()]
+        return list(found.values())
 
     async def verify(self, ref: BlobRef, stripe_number: int) -> int:
         """Read every shard of a stripe. Returns the mask of positions whose device is up and yet
         does not have the shard as it was written."""
-        pool = self._pools.get(ref.pool)
-        stripe = _Stripe(pool, ref, stripe_number, self._stores)
-        length = pool.code.shard_length(pool.stripe_bytes(ref.size, stripe_number))
-        wanted = dict.fromkeys(range(pool.code.width), (0, length))
-        await stripe.read(wanted, asyncio.get_running_loop(), self._executor)
+        stripe = self.stripes.open(ref, stripe_number)
+        await stripe.read(dict.fromkeys(range(stripe.pool.code.width), (0, stripe.length)))
         return stripe.damaged
 
     async def mend(
@@ -174,17 +200,14 @@ class BlobReads:
         made anew from the others. A suspect that reads well is no suspect any more: in a blob of
         many stripes each may have lost another shard, and more shards be suspect than may be lost.
         """
-        pool = self._pools.get(ref.pool)
-        stripe = _Stripe(pool, ref, stripe_number, self._stores)
-        length = pool.code.shard_length(pool.stripe_bytes(ref.size, stripe_number))
-        loop = asyncio.get_running_loop()
-        have = await stripe.read(dict.fromkeys(suspects, (0, length)), loop, self._executor)
+        stripe = self.stripes.open(ref, stripe_number)
+        have = await stripe.read(dict.fromkeys(suspects, (0, stripe.length)))
         want = [position for position in suspects if position not in have]
         if not want:
             return {}
         known = stripe.damaged
         try:
-            return await stripe.reconstruct(have, want, loop, self._executor)
+            return await stripe.reconstruct(want)
         finally:
             if found := stripe.damaged & ~known:
                 self._damaged(ref, found)
@@ -225,131 +248,3 @@ def _ranges(refs: Sequence[BlobRef], start: int, end: int) -> Iterator[tuple[Blo
         if begin < stop:
             yield ref, begin, stop
         base += ref.size
-
-
-@dataclass(slots=True)
-class _Stripe:
-    """One stripe being read. `lost` are positions that cannot be had; `damaged` is the mask of
-    those whose device is up and yet does not have the shard as it was written."""
-
-    pool: Pool
-    ref: BlobRef
-    number: int
-    stores: dict[int, ShardStore]
-    lost: set[int] = field(default_factory=set)
-    damaged: int = 0
-
-    async def read(
-        self,
-        wanted: dict[int, tuple[int, int]],
-        loop: asyncio.AbstractEventLoop,
-        executor: Executor,
-    ) -> dict[int, Buffer]:
-        """What can be had of the ranges, by position; the others are then in `lost`.
-
-        All shards on this machine are read by one worker thread, in one hop; remote ones at the
-        same time over their channels.
-        """
-        members = self.pool.members(self.ref.blob)
-        local: dict[int, Plan] = {}
-        remote: dict[int, asyncio.Future[Buffer]] = {}
-        for position, (begin, end) in wanted.items():
-            store = self.stores.get(members[position])
-            if store is None:
-                self.lost.add(position)
-                continue
-            key = ShardKey(BlobId(self.ref.blob), self.number, position)
-            try:
-                plan = store.plan_read(key, begin, end - begin)
-            except StorageError as error:
-                self._lose(position, error)
-                continue
-            if plan is not None:
-                local[position] = plan
-            else:
-                remote[position] = asyncio.ensure_future(store.read(key, begin, end - begin))
-        results: dict[int, Buffer | BaseException] = {}
-        if local:
-            results.update(await loop.run_in_executor(executor, _run_plans, local))
-        if remote:
-            answers = await asyncio.gather(*remote.values(), return_exceptions=True)
-            results.update(zip(remote, answers, strict=True))
-        got: dict[int, Buffer] = {}
-        for position, result in results.items():
-            if isinstance(result, BaseException):
-                self._lose(position, result)
-            else:
-                got[position] = result
-        return got
-
-    def _lose(self, position: int, error: BaseException) -> None:
-        self.lost.add(position)
-        if isinstance(error, NotFound | ChecksumMismatch):
-            self.damaged |= 1 << position
-        elif not isinstance(error, DeviceFailed):
-            raise error
-
-    async def _gather(
-        self,
-        have: dict[int, Buffer],
-        want: Sequence[int],
-        loop: asyncio.AbstractEventLoop,
-        executor: Executor,
-    ) -> dict[int, Buffer]:
-        """Enough whole shards to compute `want`, those of `have` among them; tries others as long
-        as some fail."""
-        code = self.pool.code
-        length = code.shard_length(self.pool.stripe_bytes(self.ref.size, self.number))
-        while True:
-            cost = {
-                position: 0.0 if position in have else 1.0
-                for position in range(code.width)
-                if position not in self.lost
-            }
-            try:
-                needed = code.minimum_to_decode(frozenset(want), cost)
-            except InsufficientShards as error:
-                raise InsufficientShards(
-                    f"{len(cost)} of {code.width} shards can be read, {code.k} are needed",
-                    blob=self.ref.blob.hex(),
-                    stripe=self.number,
-                ) from error
-            unread = {position: (0, length) for position in needed if position not in have}
-            if not unread:
-                return have
-            have.update(await self.read(unread, loop, executor))
-
-    async def decode(
-        self,
-        have: dict[int, Buffer],
-        loop: asyncio.AbstractEventLoop,
-        executor: Executor,
-    ) -> list[Buffer]:
-        """All k data shards; `have` are whole ones that were read already."""
-        code = self.pool.code
-        have = await self._gather(have, range(code.k), loop, executor)
-        size = self.pool.stripe_bytes(self.ref.size, self.number)
-        return await loop.run_in_executor(executor, code.decode_stripe, have, size)
-
-    async def reconstruct(
-        self,
-        have: dict[int, Buffer],
-        want: Sequence[int],
-        loop: asyncio.AbstractEventLoop,
-        executor: Executor,
-    ) -> dict[int, Buffer]:
-        code = self.pool.code
-        have = await self._gather(have, want, loop, executor)
-        size = self.pool.stripe_bytes(self.ref.size, self.number)
-        made = await loop.run_in_executor(executor, code.reconstruct, have, want, size)
-        return dict(made)
-
-
-def _run_plans(plans: dict[int, Plan]) -> dict[int, Buffer | BaseException]:
-    results: dict[int, Buffer | BaseException] = {}
-    for position, plan in plans.items():
-        try:
-            results[position] = plan()
-        except Exception as error:
-            results[position] = error
-    return results

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from objectio.abc.metrics import Metrics, NullMetrics
 from objectio.abc.objects import (
@@ -33,10 +33,15 @@ from objectio.store.memory import ByteBudget
 from objectio.store.objects import Objects, OpenObject
 from objectio.store.pools import Pools
 from objectio.store.read import BlobReads
-from objectio.store.repair import Repairer
-from objectio.store.scrub import Scrubber
+from objectio.store.readers import Readers
+from objectio.store.repair import Repairer, RepairSettings
+from objectio.store.scrub import Scrubber, ScrubSettings
+from objectio.store.stripes import Stripes
 from objectio.store.uploads import Uploads
+from objectio.store.verify import StripeChecks
 from objectio.store.write import BlobWriter
+
+_UPKEEP_THREADS: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +79,20 @@ class ObjectStore:
         # everybody else while clients are slow to take what was read for them.
         self._write_budget = ByteBudget(settings.memory_bytes_max // 2)
         self._read_budget = ByteBudget(settings.memory_bytes_max // 2)
-        self.repairer = Repairer(kv, devices, pools, settings.repair_interval_seconds)
+        # What reads for repair and scrubbing does not stand in the way of what reads for clients.
+        self._upkeep = ThreadPoolExecutor(_UPKEEP_THREADS, thread_name_prefix="upkeep")
+        checks = StripeChecks(devices, pools, self._upkeep)
+        self.repairer = Repairer(
+            kv,
+            devices,
+            pools,
+            checks,
+            RepairSettings(
+                interval_seconds=settings.repair_interval_seconds,
+                bytes_per_second=settings.repair_bytes_per_second,
+                memory_bytes=settings.memory_bytes_max // 4,
+            ),
+        )
         self.writer = BlobWriter(
             devices,
             self._executor,
@@ -85,16 +103,24 @@ class ObjectStore:
         self.collector = Collector(
             kv, devices, pools, self.writer.active, settings.gc_grace_seconds
         )
+        self.readers = Readers(
+            devices.stores, hedge_seconds=settings.read_hedge_seconds, threads=settings.threads
+        )
         self.reads = BlobReads(
-            devices, pools, self._executor, self._read_budget, self.repairer.damaged
+            Stripes(pools, self.readers, self._executor), self._read_budget, self.repairer.damaged
         )
         self.scrubber = Scrubber(
             kv,
+            devices,
             pools,
-            self.reads,
-            self.repairer.damaged,
-            interval_seconds=settings.scrub_interval_seconds,
-            bytes_per_second=settings.scrub_bytes_per_second,
+            checks,
+            ScrubSettings(
+                interval_seconds=settings.scrub_interval_seconds,
+                bytes_per_second=settings.scrub_bytes_per_second,
+                memory_bytes=settings.memory_bytes_max // 8,
+            ),
+            damaged=self.repairer.damaged,
+            sweep=self.collector.sweep,
         )
         self._buckets = Buckets(kv)
         self._listings = Listings(kv)
@@ -112,11 +138,22 @@ class ObjectStore:
             settings.part_size_bytes_min,
         )
         devices.listen(self.repairer)
+        devices.listen(self.readers)
         self._show(NullMetrics() if metrics is None else metrics)
 
     def _show(self, metrics: Metrics) -> None:
         gauge = metrics.gauge_function
         gauge("objectio_store_osds_up", "Devices in service.", lambda: len(self.devices.stores))
+        gauge(
+            "objectio_store_slow_osds",
+            "Devices that take much longer than the others; reads are made up for.",
+            lambda: len(self.reads.slow),
+        )
+        gauge(
+            "objectio_store_hedged_reads_total",
+            "Stripes that were read without waiting for a slow device, since the start.",
+            lambda: self.reads.stripes.hedged,
+        )
         gauge(
             "objectio_store_memory_bytes",
             "Memory lent to stripes under way.",
@@ -151,7 +188,7 @@ class ObjectStore:
     async def start(self) -> None:
         await self._uploads.start()
         self.collector.start()
-        self.repairer.start(self.reads)
+        self.repairer.start()
         self.scrubber.start()
 
     async def stop(self) -> None:
@@ -159,7 +196,9 @@ class ObjectStore:
         await self.scrubber.stop()
         await self.repairer.stop()
         await self.collector.stop()
+        await self.readers.stop()
         self._executor.shutdown(wait=True)
+        self._upkeep.shutdown(wait=True)
 
     def health(self) -> Mapping[str, Any]:
         """`ok` while reads can be served; `degraded` while any device is down."""
