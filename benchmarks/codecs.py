@@ -73,8 +73,8 @@ def run(seconds: float = 0.3) -> dict[str, Any]:
                     "codec": contender.name,
                     "size": f"{k}+{m}",
                     "stripe_bytes": stripe_bytes,
-                    "encode_us": _time_us(encode, seconds),
-                    "decode_us": _time_us(decode, seconds),
+                    "encode_us": time_us(encode, seconds),
+                    "decode_us": time_us(decode, seconds),
                 }
                 rows.append(row | _beside_a_loop(encode, seconds))
     return {"stripes": rows}
@@ -145,7 +145,7 @@ def _prepare_pyeclib(k: int, m: int, stripes: list[bytes]) -> tuple[Call, Call]:
     return lambda: driver.encode(next(encodes)), lambda: driver.decode(next(decodes))
 
 
-def _time_us(call: Call, seconds: float) -> float:
+def time_us(call: Call, seconds: float) -> float:
     """The mean of the fastest of three runs, in microseconds."""
     for _ in range(STRIPES_COUNT):
         call()  # fills caches of matrices, and touches every buffer
