@@ -77,12 +77,18 @@ class StoreState(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class StoreUsage:
     """Bytes of the device: `capacity` in all, `used` by segments that hold anything, `live` by
-    shards that can be read (payload and headers); counts of shards."""
+    shards that can be read (payload and headers); counts of shards. The cache is that of a device
+    which is read past the page cache: what is in it, and how many blocks were found there or not.
+    `shard_bytes_max` is the largest shard that the device can ever take; 0 if it is not known."""
 
     capacity_bytes: int
     used_bytes: int
     live_bytes: int
     shards: int
+    cache_bytes: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    shard_bytes_max: int = 0
 
 
 class ShardStore(Protocol):

@@ -1,7 +1,8 @@
 """A device as bytes at offsets: a directory, an image file or a block device.
 
 A directory holds one file, `log`, that grows; an image file or a block device has a fixed size.
-Nothing here knows what the bytes mean. All calls block.
+Image files and block devices are read and written past the page cache where they can be; a log that
+grows stays in it. Nothing here knows what the bytes mean. All calls block.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from typing_extensions import Buffer
 
 from objectio.errors import ConfigError, DeviceFailed, DeviceFull
+from objectio.osd import direct as direct_io
+
+Direct = Literal["auto", "always", "never"]
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _FALLOC_KEEP_SIZE_PUNCH_HOLE: Final = 0x01 | 0x02  # linux/falloc.h
@@ -26,33 +30,22 @@ _SYNC_FILE_RANGE_WRITE: Final = 2  # linux/fs.h
 _BLKDISCARD: Final = 0x1277  # linux/fs.h
 _IOV_MAX: Final = 1024  # limits.h
 _FREE_SECONDS: Final = 0.1
-_LOG_NAME: Final = "log"
+LOG_NAME: Final = "log"
 
 _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _LIBC.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
-def is_blank(path: Path) -> bool:
-    """Whether nothing is there: no path, an empty directory, or a file of zeroes at its head. An
-    empty log alone in its directory is what a crash leaves of `create`."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return True
-    if stat.S_ISDIR(mode):
-        inside = list(path.iterdir())
-        return not inside or (inside == [path / _LOG_NAME] and inside[0].stat().st_size == 0)
-    with path.open("rb") as file:
-        return not any(file.read(64 * 1024))
-
-
 def log_path(path: Path) -> Path:
     """The file that holds the bytes."""
-    return path / _LOG_NAME if path.is_dir() else path
+    return path / LOG_NAME if path.is_dir() else path
 
 
 def create(path: Path, size_bytes: int | None) -> None:
-    """Make the directory, or the image file if a size is given and no directory is there."""
+    """Make the directory, or the image file if a size is given and no directory is there; an image
+    that is smaller is made larger. A block device is what it is."""
+    if path.is_block_device() or (path.is_file() and size_bytes is None):
+        return
     above = [each for each in (path, *path.parents) if not each.exists()]
     if size_bytes is not None and not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,10 +58,16 @@ def create(path: Path, size_bytes: int | None) -> None:
                 os.close(fd)
     else:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path / _LOG_NAME, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(path / LOG_NAME, os.O_RDWR | os.O_CREAT, 0o600))
     sync_directory(log_path(path).parent)
     for each in above:  # every name that leads here was made by us, and must be durable
         sync_directory(each.parent)
+
+
+def refuse_if_in_use(path: Path) -> None:
+    """Raises `ConfigError` for a block device that somebody has: a file system, a volume manager."""
+    if path.is_block_device():
+        os.close(_open(path, path))
 
 
 def sync_directory(path: Path) -> None:
@@ -83,13 +82,10 @@ def sync_directory(path: Path) -> None:
 class Device:
     """One opened device. Errors come as `DeviceFull` (ENOSPC, EDQUOT) or `DeviceFailed`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, direct: Direct = "auto") -> None:
         self.path = path
         self._file = log_path(path)
-        try:
-            self._fd = os.open(self._file, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            raise DeviceFailed(f"cannot open {self._file}: {error.strerror}") from error
+        self._fd = _open(path, self._file)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -98,14 +94,50 @@ class Device:
                 f"{path} is in use by another process; stop that one first"
             ) from error
         status = os.fstat(self._fd)
-        self._identity = (status.st_dev, status.st_ino)
+        self._identity = (status.st_dev, status.st_ino, status.st_rdev)
         self._is_block = stat.S_ISBLK(status.st_mode)
         self.filesystem: int = status.st_rdev if self._is_block else status.st_dev
         """Devices with the same number wait for each other."""
         self.grows = path.is_dir()
+        self.block_bytes = 1
+        """Where it is not 1 the page cache is passed by, and what is written must begin and end at
+        multiples of it, so that nothing else is written again."""
         self._nowait = True
         self._free_at = 0.0
         self._free_bytes = 0
+        try:
+            self._go_direct(direct)
+        except BaseException:
+            self.close()
+            raise
+
+    def _go_direct(self, direct: Direct) -> None:
+        if direct == "never" or (direct == "auto" and self.grows):
+            return
+        try:
+            direct_io.turn_on(self._fd)
+            block = direct_io.block_bytes(self._fd, is_block=self._is_block)
+            direct_io.read(self._fd, block, block, 0)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise _failed("read", self.path, error) from error
+            direct_io.turn_off(self._fd)
+            if direct == "always":
+                raise ConfigError(
+                    f"{self.path} cannot be opened past the page cache (O_DIRECT): set `direct` of "
+                    "its shard store to auto"
+                ) from error
+            return
+        self.block_bytes = block
+
+    @property
+    def is_direct(self) -> bool:
+        return self.block_bytes > 1
+
+    def go_buffered(self) -> None:
+        """Use the page cache after all."""
+        direct_io.turn_off(self._fd)
+        self.block_bytes = 1
 
     @property
     def size_bytes(self) -> int:
@@ -131,6 +163,8 @@ class Device:
     def pread(self, length: int, offset: int) -> bytes:
         """Up to `length` bytes; fewer only at the end of the device."""
         try:
+            if self.is_direct:
+                return direct_io.read(self._fd, self.block_bytes, length, offset)
             data = os.pread(self._fd, length, offset)
             while len(data) < length:
                 more = os.pread(self._fd, length - len(data), offset + len(data))
@@ -143,7 +177,7 @@ class Device:
 
     def pread_now(self, length: int, offset: int) -> bytearray | None:
         """Exactly `length` bytes if the page cache has them, else None. Never blocks."""
-        if not self._nowait:
+        if not self._nowait or self.is_direct:
             return None
         buffer = bytearray(length)
         try:
@@ -165,14 +199,23 @@ class Device:
         """
         flags = os.RWF_DSYNC if durable else 0
         try:
-            written = 0
-            for start in range(0, len(buffers), _IOV_MAX):
-                part = buffers[start : start + _IOV_MAX]
-                written += self._pwritev_all(part, offset + written, flags)
+            if self.is_direct:
+                data = b"".join(buffers)
+                direct_io.write(self._fd, self.block_bytes, data, offset, flags)
+                written = len(data)
+            else:
+                written = self._write_buffered(buffers, offset, flags)
         except OSError as error:
             raise _failed("write", self.path, error) from error
         if durable:
             self._check_linked()
+        return written
+
+    def _write_buffered(self, buffers: Sequence[Buffer], offset: int, flags: int) -> int:
+        written = 0
+        for start in range(0, len(buffers), _IOV_MAX):
+            part = buffers[start : start + _IOV_MAX]
+            written += self._pwritev_all(part, offset + written, flags)
         return written
 
     def _pwritev_all(self, buffers: Sequence[Buffer], offset: int, flags: int) -> int:
@@ -189,7 +232,8 @@ class Device:
 
     def start_writeback(self, offset: int, length: int) -> None:
         """Have the kernel start writing, without waiting: a later `sync` then finds less to do."""
-        _LIBC.sync_file_range(self._fd, offset, length, _SYNC_FILE_RANGE_WRITE)
+        if not self.is_direct:
+            _LIBC.sync_file_range(self._fd, offset, length, _SYNC_FILE_RANGE_WRITE)
 
     def sync(self) -> None:
         """Everything written before this call survives a power cut when it returns."""
@@ -227,13 +271,28 @@ class Device:
             status = os.stat(self._file)
         except OSError as error:
             raise DeviceFailed(f"{self.path} is gone: {error.strerror}", gone=True) from error
-        if (status.st_dev, status.st_ino) != self._identity:
+        if (status.st_dev, status.st_ino, status.st_rdev) != self._identity:
             raise DeviceFailed(f"{self.path} was replaced while it was in use", gone=True)
 
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _open(path: Path, file: Path) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        if file.is_block_device():
+            flags |= os.O_EXCL  # nobody else has it: no file system, no volume manager
+        return os.open(file, flags)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise ConfigError(
+                f"{path} is in use: it is mounted, or part of a volume, or another process has it "
+                "(see `lsblk` and `fuser -v`)"
+            ) from error
+        raise DeviceFailed(f"cannot open {file}: {error.strerror}") from error
 
 
 def _failed(what: str, path: Path, error: OSError) -> DeviceFull | DeviceFailed:

@@ -84,9 +84,10 @@ _SMALL: Final = struct.Struct("<4s20x16sIB19xQ")
 """What of a record of one block a small read looks at: magic, key, first checksum."""
 TOMBSTONE_TARGET: Final = struct.Struct("<QQ")
 HEADER_BYTES_MIN: Final = _FIXED.size + 8
+HEADER_BYTES_MAX: Final = 65_535
 
 _SUPER: Final = struct.Struct("<8sIIQQ16s16sQ")
-_SUPER_MAGIC: Final = b"OBJECTIO"
+SUPERBLOCK_MAGIC: Final = b"OBJECTIO"
 
 
 class Superblock(NamedTuple):
@@ -103,7 +104,7 @@ class Superblock(NamedTuple):
 
     def pack(self) -> bytes:
         body = _SUPER.pack(
-            _SUPER_MAGIC,
+            SUPERBLOCK_MAGIC,
             self.format_version,
             self.opens,
             self.segment_bytes,
@@ -118,7 +119,7 @@ class Superblock(NamedTuple):
     @classmethod
     def unpack(cls, raw: bytes) -> Superblock | None:
         """None if the bytes are not a superblock; raises `ConfigError` for a newer format."""
-        if len(raw) < _SUPER.size + 8 or raw[:8] != _SUPER_MAGIC:
+        if len(raw) < _SUPER.size + 8 or raw[:8] != SUPERBLOCK_MAGIC:
             return None
         body = raw[: _SUPER.size]
         if _U64.unpack_from(raw, _SUPER.size)[0] != xxh3_64_intdigest(body):
@@ -325,13 +326,14 @@ def verify_small(raw: memoryview, header_bytes: int, payload_bytes: int, key: by
 
 def verify_blocks(
     header: Buffer, key: bytes, blocks: memoryview, first_block: int, payload_bytes: int
-) -> None:
-    """Check whole blocks from `first_block` on against the table in the header."""
+) -> int:
+    """Check whole blocks from `first_block` on against the table in the header. Returns the sequence
+    number of the segment that the record was written to."""
     record = parse_header(header)
     if record is not None and record.payload_bytes == payload_bytes:
         found = record.key
         wanted = block_checksums(blocks, record.block_log2)
         stored = record.block_checksums[first_block : first_block + len(wanted)]
         if found == key and tuple(wanted) == stored:
-            return
+            return record.segment_sequence
     raise ChecksumMismatch("a shard on the device is not what was written", key=key.hex())

@@ -25,6 +25,7 @@ from objectio.osd.format import (
     ALIGNMENT,
     BLOCK_LOG2,
     DATA_OFFSET,
+    HEADER_BYTES_MAX,
     HEADER_BYTES_MIN,
     KIND_FREE,
     KIND_SEGMENT,
@@ -40,6 +41,7 @@ from objectio.osd.format import (
     pack_small_header,
     record_bytes,
 )
+from objectio.osd.guard import Guard
 from objectio.osd.index import ENTRY, Index, Position, SegmentState
 from objectio.osd.rounds import Outcome
 from objectio.osd.walk import Found, segment_offset
@@ -47,8 +49,12 @@ from objectio.osd.walk import Found, segment_offset
 _WRITEBACK_BYTES_MIN: Final = MIB
 _SMALL_BYTES_MAX: Final = 1 << BLOCK_LOG2
 _PADDING: Final = tuple(bytes(count) for count in range(ALIGNMENT))
-_SPARE_SEGMENTS: Final = 2
-"""Kept for tombstones and compaction, so that a full device can still be emptied."""
+_FAMILY_BYTES_MAX: Final = 255
+_SPARE_SEGMENTS: Final = 3
+"""Kept when the device is full, so that it can still be emptied: one for shards that deleting itself
+needs, one for tombstones, and the last for compaction, which gives back more than it takes."""
+_LEFT_BY_RESERVE: Final = 2
+_LEFT_BY_DELETES: Final = 1
 
 
 class PutItem(NamedTuple):
@@ -86,6 +92,13 @@ def _random_sequence() -> int:
 
 
 Item = PutItem | DeleteItem | SyncItem | MoveItem
+
+
+def _segments_kept(item: Item) -> int:
+    """How many free segments an item must leave."""
+    if isinstance(item, PutItem):
+        return _LEFT_BY_RESERVE if item.write.reserve else _SPARE_SEGMENTS
+    return 0 if isinstance(item, MoveItem) else _LEFT_BY_DELETES
 
 
 class _Draft(NamedTuple):
@@ -155,6 +168,8 @@ class Log:
         self.device = device
         self.superblock = superblock
         self.index = index
+        self.guard = Guard()
+        """Entered by whoever uses the device or the index in a thread."""
         self.lock = threading.Lock()
         self.checkpoint_lock = threading.Lock()
         self._sync_lock = threading.Lock()
@@ -169,6 +184,8 @@ class Log:
         self.bytes_since_checkpoint = 0
         self.refusing = False
         """A shard was refused for want of a segment, and none has become free since."""
+        self.starving = False
+        """Likewise, something that a full device should still take was refused."""
         self._unsynced = True
         """Something was written, by this process or the one before, that no sync has covered."""
         self._write_through = False
@@ -227,7 +244,7 @@ class Log:
         for item in items:
             try:
                 if isinstance(item, PutItem):
-                    if full:
+                    if full and not self._may_use_reserve(item.write):
                         raise DeviceFull(f"{self.device.path} is full")
                     if not self._put_fresh(item.write):
                         self._add(item, outcomes)
@@ -278,29 +295,30 @@ class Log:
     def _add(self, item: Item, outcomes: list[Outcome]) -> None:
         """Give an item's records their place at the tail; in the next segment if this one ends."""
         if isinstance(item, PutItem):
-            self._make_room(item.write, outcomes)
+            self._make_room(item, outcomes)
         for draft in self._drafts_of(item):
             size = memoryview(draft.payload).nbytes
             total = record_bytes(header_bytes_for(size, draft.family), size)
             if self.tail.offset_in_segment + total > self.superblock.segment_bytes:
-                self._next_segment(outcomes, may_use_spares=not isinstance(item, PutItem))
+                self._next_segment(outcomes, _segments_kept(item))
             if self.tail.offset_in_segment == 0:
                 self._append(_Draft(KIND_SEGMENT, self.superblock.device_id + bytes(5), b"", None))
             self._append(draft)
 
-    def _make_room(self, write: ShardWrite, outcomes: list[Outcome]) -> None:
+    def _make_room(self, item: PutItem, outcomes: list[Outcome]) -> None:
         """See that a shard, and the tombstone of the one it may replace, go into one segment: a
         shard that is refused must not have killed the one before."""
+        write = item.write
         size = sum(memoryview(part).nbytes for part in write.payload)
         total = record_bytes(header_bytes_for(size, write.coordinates.family.encode("ascii")), size)
         if total + HEADER_BYTES_MIN > self.superblock.segment_bytes - _TOMBSTONE_BYTES:
             raise InvalidRequest(f"a record of {total} bytes is larger than a log segment")
         if self.tail.offset_in_segment + total + _TOMBSTONE_BYTES > self.superblock.segment_bytes:
-            self._next_segment(outcomes, may_use_spares=False)
+            self._next_segment(outcomes, _segments_kept(item))
 
-    def _next_segment(self, outcomes: list[Outcome], *, may_use_spares: bool) -> None:
+    def _next_segment(self, outcomes: list[Outcome], kept: int) -> None:
         self._flush(outcomes)
-        self._open_segment(may_use_spares=may_use_spares)
+        self._open_segment(kept)
 
     def _drafts_of(self, item: Item) -> Iterator[_Draft]:
         if isinstance(item, PutItem):
@@ -391,6 +409,7 @@ class Log:
         device has no room: then nothing of the run has happened, and the tail goes back."""
         run = self._run
         if run.buffers:
+            self._pad(run)
             try:
                 self._write_run(run)
             except DeviceFull as error:
@@ -413,6 +432,15 @@ class Log:
                 self.applied = self.tail.position()
         outcomes.extend((item.done, None) for item in run.items)
         self._run = self._new_run()
+
+    def _pad(self, run: _Run) -> None:
+        """Fill the last block of a device that is written by blocks: the next run begins behind it,
+        so that no block which holds a promise is ever written again."""
+        padding = -run.size % self.device.block_bytes
+        if padding:
+            run.buffers.append(bytes(padding))
+            run.size += padding
+            self.tail.offset_in_segment += padding
 
     def _write_run(self, run: _Run) -> None:
         if not self._write_through:
@@ -466,6 +494,26 @@ class Log:
 
     # Segments.
 
+    @property
+    def shard_bytes_max(self) -> int:
+        """The largest shard that a segment takes, whatever its codec family is called."""
+        room = self.superblock.segment_bytes - HEADER_BYTES_MIN - _TOMBSTONE_BYTES - ALIGNMENT
+        room -= HEADER_BYTES_MIN + _FAMILY_BYTES_MAX
+        checksums = 8 * -(-room >> BLOCK_LOG2)
+        header_max = HEADER_BYTES_MAX - HEADER_BYTES_MIN - _FAMILY_BYTES_MAX
+        return min(room - checksums, header_max // 8 << BLOCK_LOG2)
+
+    def resume(self, position: Position) -> None:
+        """Go on where the log ended. It may have been written by smaller blocks."""
+        block = self.device.block_bytes
+        self.applied = position
+        self.tail = Tail(
+            position.segment_index,
+            position.segment_sequence,
+            (position.offset_in_segment + block - 1) & -block,
+            position.record_sequence,
+        )
+
     def segment_of(self, offset: int) -> int:
         return (offset - DATA_OFFSET) // self.superblock.segment_bytes
 
@@ -492,6 +540,16 @@ class Log:
             return True
         return self.device.grows and self.device.free_bytes() < self._free_bytes_min
 
+    def _may_use_reserve(self, write: ShardWrite) -> bool:
+        """Whether a shard may be written though the device is full. What is left where devices grow
+        is for tombstones, compaction and checkpoints. Segments are counted when one is opened."""
+        if not write.reserve:
+            return False
+        if not self.device.grows:
+            return True
+        size = sum(memoryview(part).nbytes for part in write.payload)
+        return self.device.free_bytes_now() - size >= self._free_bytes_min // 2
+
     def may_move(self, size_bytes: int) -> bool:
         """Whether compaction may copy so much. Where devices grow in one file system, copies must
         not use up what tombstones and checkpoints need: without these nothing is ever freed."""
@@ -499,10 +557,11 @@ class Log:
             return True
         return self.device.free_bytes_now() - size_bytes >= self._free_bytes_min // 4
 
-    def _open_segment(self, *, may_use_spares: bool) -> None:
-        """Move the tail to the start of a free segment."""
-        if self.segments_left() <= (0 if may_use_spares else _SPARE_SEGMENTS):
+    def _open_segment(self, kept: int) -> None:
+        """Move the tail to the start of a free segment, if `kept` are left then."""
+        if self.segments_left() <= kept:
             self.refusing = True
+            self.starving = self.starving or kept < _SPARE_SEGMENTS
             raise DeviceFull(f"{self.device.path} has no free log segment")
         with self.lock:
             self.last_sequence = (self.last_sequence or _random_sequence()) + 1
@@ -521,13 +580,14 @@ class Log:
         offset = segment_offset(index, self.superblock.segment_bytes)
         sequence = self.segments[index].sequence
         header = pack_header(KIND_FREE, sequence, 0, self.superblock.device_id)
-        self.device.pwritev([header], offset)
+        # A whole block: what else is in it is a shard that is dead, and the checkpoint knows that.
+        self.device.pwritev([header.ljust(self.device.block_bytes, b"\0")], offset)
         self.sync()
         # The first block stays, to say FREE; the rest goes back to the file system.
-        self.device.discard(
-            offset + SUPERBLOCK_BYTES, self.superblock.segment_bytes - SUPERBLOCK_BYTES
-        )
+        kept = max(SUPERBLOCK_BYTES, self.device.block_bytes)
+        self.device.discard(offset + kept, self.superblock.segment_bytes - kept)
         with self.lock:
+            self.starving = False
             self.segments[index] = SegmentState()
             self.free.append(index)
             self.refusing = self.refusing and self.segments_left() <= _SPARE_SEGMENTS

@@ -44,13 +44,7 @@ def recover(log: Log) -> None:
         _load(log, checkpoint)
         position = checkpoint.position
         if position.clean:
-            log.applied = position
-            log.tail = Tail(
-                position.segment_index,
-                position.segment_sequence,
-                position.offset_in_segment,
-                position.record_sequence,
-            )
+            log.resume(position)
             return
     _replay_tail(log, position)
 

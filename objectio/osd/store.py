@@ -10,12 +10,12 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-import msgspec
 from typing_extensions import Buffer
 
 from objectio.abc.context import Context
+from objectio.abc.metrics import Metrics, NullMetrics
 from objectio.abc.shardstore import (
     Done,
     ShardInfo,
@@ -23,31 +23,41 @@ from objectio.abc.shardstore import (
     StoreState,
     StoreUsage,
 )
-from objectio.errors import ChecksumMismatch, ConfigError, DeviceFailed, NotFound
-from objectio.limits import KIB, LOG_SEGMENT_BYTES_DEFAULT, LOG_SEGMENT_BYTES_MIN, MIB
+from objectio.errors import ConfigError, DeviceFailed
+from objectio.limits import KIB, LOG_SEGMENT_BYTES_MIN, MIB
 from objectio.model.stripe import ShardKey
 from objectio.osd import device as devices
+from objectio.osd.blank import contents, how_to_clear
+from objectio.osd.cache import ArcCache
+from objectio.osd.config import LogStoreConfig
 from objectio.osd.device import Device
 from objectio.osd.format import (
+    DATA_OFFSET,
     FORMAT_VERSION,
-    SUPERBLOCK_BYTES,
     SUPERBLOCK_COPIES,
     Superblock,
-    verify_blocks,
-    verify_small,
 )
+from objectio.osd.guard import in_thread, start_thread
 from objectio.osd.index import ENTRY, Index, IndexDamaged
 from objectio.osd.log import DeleteItem, Item, Log, PutItem, SyncItem
+from objectio.osd.meter import CacheMeter
+from objectio.osd.reader import Reader
 from objectio.osd.recovery import recover
 from objectio.osd.rounds import Outcome, Rounds
-from objectio.osd.upkeep import checkpoint, compact, in_thread, sparse_segments
+from objectio.osd.superblock import check_cluster, fit, look, read_superblock, write_superblock
+from objectio.osd.upkeep import checkpoint, compact, sparse_segments
 
 _log: Final = logging.getLogger("objectio.osd")
 
-_BLOCK_BYTES: Final = 64 * KIB
 _UPKEEP_SECONDS: Final = 0.5
+_CLOSE_SECONDS: Final = 10.0
+"""A device that does not answer for so long is left behind."""
 _GROWING_SEGMENT_BYTES_MIN: Final = 8 * MIB
 """Room for the largest shard of the default stripe, a replica of 4 MiB."""
+_SEGMENT_MULTIPLE_BYTES: Final = 64 * KIB
+"""So that segments begin and end at blocks of any device that is read past the page cache."""
+_SEGMENTS_MIN: Final = 5
+"""Those which a full device keeps, one that is being filled, and one more."""
 _LIVE_SHARE_MAX_WHEN_FULL: Final = 0.9
 _VICTIMS: Final = 4
 """Segments that are compacted between two checkpoints; one when only the spare ones are left."""
@@ -55,44 +65,12 @@ _DAMAGED_RETRY_SECONDS: Final = 600.0
 _ENTRY_UNPACK: Final = ENTRY.unpack
 
 
-class LogStoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the log-structured shard store, `[osd.log]`."""
-
-    segment_bytes: Annotated[
-        int,
-        msgspec.Meta(
-            ge=LOG_SEGMENT_BYTES_MIN,
-            description="Size of a log segment of devices prepared from now on; a small device "
-            "gets smaller ones.",
-        ),
-    ] = LOG_SEGMENT_BYTES_DEFAULT
-    free_bytes_min: Annotated[
-        int,
-        msgspec.Meta(
-            ge=0,
-            description="A directory takes no more shards when its file system has less than this "
-            "left, so that deletes and metadata still have room.",
-        ),
-    ] = 32 * MIB
-    checkpoint_changes: Annotated[
-        int, msgspec.Meta(ge=1, description="Index changes after which a checkpoint is written.")
-    ] = 16_384
-    checkpoint_seconds: Annotated[
-        float, msgspec.Meta(gt=0, description="The longest time between changes and a checkpoint.")
-    ] = 10.0
-    compact_live_share_max: Annotated[
-        float,
-        msgspec.Meta(ge=0, le=1, description="Segments with a smaller live share are compacted."),
-    ] = 0.5
-    compact_bytes_per_second: Annotated[
-        float, msgspec.Meta(gt=0, description="How fast compaction may copy, per device.")
-    ] = 64.0 * MIB
-
-
 class LogShardStore:
     """See `objectio.abc.shardstore.ShardStore`; made by `LogStoreFactory.open`."""
 
-    def __init__(self, log: Log, rounds: Rounds, config: LogStoreConfig) -> None:
+    def __init__(
+        self, log: Log, rounds: Rounds, config: LogStoreConfig, metrics: Metrics | None = None
+    ) -> None:
         self._core = log
         self._index = log.index
         self._device = log.device
@@ -106,7 +84,14 @@ class LogShardStore:
         self._last_checkpoint = time.monotonic()
         self._damaged_segments: dict[int, float] = {}
         """Segments that cannot be compacted for damage, and when to look again."""
-        self._readers = _Readers()
+        self._in_flight: Sequence[Item] = ()
+        self._in_flight_lock = threading.Lock()
+        self._checking: asyncio.Future[None] | None = None
+        cache = None
+        if log.device.is_direct and config.cache_bytes:
+            cache = ArcCache(config.cache_bytes)
+        self._reader = Reader(log, cache)
+        self._meter = CacheMeter(cache, metrics or NullMetrics(), self.device_id)
         self.busy = False
         self.filesystem = log.device.filesystem
         self._index.adopt()
@@ -156,10 +141,21 @@ class LogShardStore:
     def take(self) -> Sequence[Item]:
         items, self._pending = self._pending, []
         self._marked = False
+        with self._in_flight_lock:
+            self._in_flight = items
         return items
 
     def run_batch(self, items: Sequence[Item]) -> Sequence[Outcome]:
-        return self._core.run_batch(items)
+        try:
+            with self._core.guard:
+                outcomes = self._core.run_batch(items)
+        except DeviceFailed as error:  # it was closed
+            outcomes = [(item.done, error) for item in items]
+        with self._in_flight_lock:
+            if self._in_flight is not items:
+                return []  # they were told that it did not answer
+            self._in_flight = ()
+        return outcomes
 
     def batch_done(self) -> None:
         if not self._pending:
@@ -167,29 +163,8 @@ class LogShardStore:
 
     # Reading.
 
-    def _locate(self, key: bytes) -> bytes:
-        if self._closed:
-            raise DeviceFailed(f"{self._device.path} was closed")
-        entry = self._index.get(key)
-        if entry is None:
-            raise NotFound("no such shard on this device", kind="shard")
-        return entry
-
     def read_now(self, key: ShardKey, offset: int = 0, length: int | None = None) -> Buffer | None:
-        packed = key.pack()
-        at, payload_bytes, header_bytes, _ = _ENTRY_UNPACK(self._locate(packed))
-        if payload_bytes > _BLOCK_BYTES:
-            return None
-        raw = self._device.pread_now(header_bytes + payload_bytes, at)
-        if raw is None:
-            return None
-        try:
-            payload = verify_small(memoryview(raw), header_bytes, payload_bytes, packed)
-        except ChecksumMismatch:
-            return None  # the record may have moved; the slow path looks twice
-        if offset or length is not None:
-            return payload[offset : None if length is None else offset + length]
-        return payload
+        return self._reader.read_now(key.pack(), offset, length)
 
     async def read(self, key: ShardKey, offset: int = 0, length: int | None = None) -> Buffer:
         return await asyncio.to_thread(self.plan_read(key, offset, length))
@@ -197,42 +172,7 @@ class LogShardStore:
     def plan_read(
         self, key: ShardKey, offset: int = 0, length: int | None = None
     ) -> Callable[[], Buffer]:
-        packed = key.pack()
-        self._locate(packed)
-
-        def read() -> Buffer:
-            with self._readers:
-                entry = self._locate(packed)
-                while True:
-                    try:
-                        return self._read_at(packed, entry, offset, length)
-                    except ChecksumMismatch:
-                        now = self._locate(packed)
-                        if now == entry:
-                            raise
-                        entry = now  # compaction moved it while we read
-
-        return read
-
-    def _read_at(self, key: bytes, entry: bytes, offset: int, length: int | None) -> Buffer:
-        """Blocking: the payload's bytes from `offset` on, verified block by block."""
-        at, payload_bytes, header_bytes, _ = _ENTRY_UNPACK(entry)
-        stop = payload_bytes if length is None else min(payload_bytes, offset + length)
-        if offset >= stop:
-            return b""
-        first = offset // _BLOCK_BYTES
-        last = -(-stop // _BLOCK_BYTES)
-        begin, end = first * _BLOCK_BYTES, min(last * _BLOCK_BYTES, payload_bytes)
-        if first == 0:
-            raw = memoryview(self._device.pread(header_bytes + end, at))
-            header, blocks = raw[:header_bytes], raw[header_bytes:]
-        else:
-            header = memoryview(self._device.pread(header_bytes, at))
-            blocks = memoryview(self._device.pread(end - begin, at + header_bytes + begin))
-        if len(blocks) != end - begin:
-            raise ChecksumMismatch("a shard on the device is cut short", key=key.hex())
-        verify_blocks(header, key, blocks, first, payload_bytes)
-        return blocks[offset - begin : stop - begin]
+        return self._reader.plan(key.pack(), offset, length)
 
     async def stat(self, keys: Sequence[ShardKey]) -> list[ShardInfo | None]:
         if self._closed:
@@ -249,8 +189,7 @@ class LogShardStore:
 
     async def scan(self, after: ShardKey | None, limit: int) -> list[ShardInfo]:
         start = None if after is None else after.pack()
-        with self._readers:
-            rows = await in_thread(self._index.scan, start, limit)
+        rows = await in_thread(self._core.guard.run, self._index.scan, start, limit)
         infos = []
         for key, entry in rows:
             _, payload_bytes, _, generation = _ENTRY_UNPACK(entry)
@@ -266,10 +205,27 @@ class LogShardStore:
             live = sum(segment.live_bytes for segment in log.segments)
             shards = log.shards
         capacity = log.superblock.size_bytes or used + self._device.free_bytes()
-        return StoreUsage(capacity, used, live, shards)
+        cache, longest = self._reader.cache, log.shard_bytes_max
+        if cache is None:
+            return StoreUsage(capacity, used, live, shards, shard_bytes_max=longest)
+        return StoreUsage(
+            capacity,
+            used,
+            live,
+            shards,
+            cache.used_bytes,
+            cache.hits,
+            cache.misses,
+            longest,
+        )
 
     async def check(self) -> None:
-        await asyncio.to_thread(self._check)
+        if self._checking is None or self._checking.done():
+            self._checking = start_thread(self._core.guard.run, self._check)
+        done, _ = await asyncio.wait([self._checking], timeout=_CLOSE_SECONDS)
+        if not done:
+            raise DeviceFailed(f"{self._device.path} does not answer")
+        self._checking.result()
 
     def _check(self) -> None:
         self._device.check()
@@ -280,19 +236,53 @@ class LogShardStore:
     async def close(self) -> None:
         if self._closed:
             return
-        self._closed = True
+        self._closed = self._reader.closed = True
         self._upkeep.cancel()
         await asyncio.gather(self._upkeep, return_exceptions=True)
-        await self._idle.wait()
-        self._rounds.leave()
-        await asyncio.to_thread(self._readers.end)
-        if self._core.failure is None:
+        self._meter.end()
+        began = time.monotonic()
+        try:
+            await asyncio.wait_for(self._idle.wait(), _CLOSE_SECONDS)
+        except TimeoutError:
+            pass
+        ended = start_thread(self._end)
+        ended.add_done_callback(self._left)
+        left = _CLOSE_SECONDS - (time.monotonic() - began)
+        done, _ = await asyncio.wait([ended], timeout=max(0.0, left))
+        if not done:
+            self._leave_behind()
+
+    def _end(self) -> None:
+        """Blocks until nobody uses the device any more, and closes it."""
+        core = self._core
+        core.guard.end()
+        core.guard.wait()
+        if core.failure is None:
             try:
-                await asyncio.to_thread(checkpoint, self._core, clean=True)
+                checkpoint(core, clean=True)
             except Exception as error:
                 _log.warning("no last checkpoint of %s: %s", self._device.path, error)
         self._index.close()
         self._device.close()
+
+    def _left(self, ended: asyncio.Future[None]) -> None:
+        self._rounds.leave()  # only now: the thread that hung was one of those
+        if not ended.cancelled() and (error := ended.exception()) is not None:
+            _log.error("closing %s: %s", self._device.path, error)
+
+    def _leave_behind(self) -> None:
+        """The device hangs. Its thread keeps it, and closes it should it answer; those who wait for
+        it are told."""
+        _log.error(
+            "%s has not answered for %g seconds: it is left to a thread that waits for it",
+            self._device.path,
+            _CLOSE_SECONDS,
+        )
+        with self._in_flight_lock:
+            lost, self._in_flight = self._in_flight, ()
+        lost, self._pending = [*lost, *self._pending], []
+        for item in lost:
+            item.done(DeviceFailed(f"{self._device.path} does not answer"))
 
     # Upkeep.
 
@@ -301,6 +291,7 @@ class LogShardStore:
             await asyncio.sleep(_UPKEEP_SECONDS)
             if self._core.failure is not None:
                 return
+            self._meter.count()
             try:
                 await self._upkeep_once()
             except Exception as error:  # the device says so on its next write, too
@@ -321,7 +312,7 @@ class LogShardStore:
         full = core.is_full()
         share = config.compact_live_share_max
         if full:
-            share = max(share, _LIVE_SHARE_MAX_WHEN_FULL)
+            share = max(share, 1.0 if core.starving else _LIVE_SHARE_MAX_WHEN_FULL)
         self._damaged_segments = {
             sequence: again for sequence, again in self._damaged_segments.items() if again > now
         }
@@ -346,41 +337,12 @@ class LogShardStore:
 
     async def _checkpoint(self) -> None:
         self._last_checkpoint = time.monotonic()
-        await in_thread(checkpoint, self._core)
+        await in_thread(self._core.guard.run, checkpoint, self._core)
         self._index.refresh()
 
     def _submit_all(self, items: list[Item]) -> None:
         for item in items:
             self._submit(item)
-
-
-class _Readers:
-    """Who reads in another thread; what they read from is closed only when the last one is done.
-    Raises `DeviceFailed` for those who come later."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._count = 0
-        self._ended = False
-
-    def __enter__(self) -> None:
-        with self._changed:
-            if self._ended:
-                raise DeviceFailed("the device was closed")
-            self._count += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._count -= 1
-            if self._ended and not self._count:
-                self._changed.notify_all()
-
-    def end(self) -> None:
-        """Let nobody in any more, and wait for those who are."""
-        with self._changed:
-            self._ended = True
-            while self._count:
-                self._changed.wait()
 
 
 class LogStoreFactory:
@@ -390,56 +352,58 @@ class LogStoreFactory:
     def __init__(self, config: LogStoreConfig, context: Context) -> None:
         self._config = config
         self._index_dir = context.data_dir
+        self._metrics = context.metrics
         self._rounds: Rounds | None = None
 
     def prepare(self, path: str, *, cluster_id: str, size_bytes: int | None = None) -> str:
         where = Path(path)
-        if not devices.is_blank(where):
-            raise ConfigError(f"{path} is not empty; nothing was written to it")
+        devices.refuse_if_in_use(where)
+        if (found := contents(where)) is not None:
+            raise ConfigError(
+                f"{path} holds {found}; nothing was written to it: {how_to_clear(where)}"
+            )
         devices.create(where, size_bytes)
-        device = Device(where)
+        device = Device(where, self._config.direct)
         try:
             capacity = device.size_bytes or size_bytes or 0
+            segment_bytes = _segment_bytes(self._config.segment_bytes, capacity, device)
+            _check_size(device, capacity, segment_bytes)
             superblock = Superblock(
                 FORMAT_VERSION,
-                _segment_bytes(self._config.segment_bytes, capacity, device),
+                segment_bytes,
                 capacity,
                 uuid.UUID(cluster_id).bytes,
                 uuid.uuid4().bytes,
                 int(time.time() * 1000),
             )
-            _write_superblock(device, superblock)
+            write_superblock(device, superblock)
         finally:
             device.close()
         return str(uuid.UUID(bytes=superblock.device_id))
 
     def probe(self, path: str) -> str | None:
-        where = Path(path)
-        try:
-            if devices.is_blank(where):
-                return None
-            with devices.log_path(where).open("rb") as file:
-                superblock = _find_superblock(file.read(SUPERBLOCK_BYTES * len(SUPERBLOCK_COPIES)))
-        except FileNotFoundError:
-            superblock = None
-        except OSError as error:
-            raise DeviceFailed(f"cannot read {path}: {error.strerror}") from error
-        if superblock is None:
-            raise ConfigError(f"{path} holds something that is not a device of ObjectIO")
-        return str(uuid.UUID(bytes=superblock.device_id))
+        superblock = look(Path(path))
+        return None if superblock is None else str(uuid.UUID(bytes=superblock.device_id))
 
     async def open(self, path: str, *, cluster_id: str) -> LogShardStore:
         log = await asyncio.to_thread(self._open, Path(path), cluster_id)
         if self._rounds is None:
             self._rounds = Rounds(asyncio.get_running_loop())
-        return LogShardStore(log, self._rounds, self._config)
+        return LogShardStore(log, self._rounds, self._config, self._metrics)
 
     def _open(self, path: Path, cluster_id: str) -> Log:
-        device = Device(path)
+        device = Device(path, self._config.direct)
         try:
-            superblock = _read_superblock(device)
-            if superblock.cluster_id != uuid.UUID(cluster_id).bytes:
-                raise ConfigError(f"{path} belongs to another cluster; it is left alone")
+            superblock = read_superblock(device)
+            check_cluster(device, superblock, cluster_id)
+            superblock = fit(device, superblock)
+            if superblock.segment_bytes % device.block_bytes:
+                if self._config.direct == "always":
+                    raise ConfigError(
+                        f"the log segments of {path} are no multiple of its blocks of "
+                        f"{device.block_bytes} bytes: set `direct` of its shard store to auto"
+                    )
+                device.go_buffered()
             return self._recover(device, superblock)
         except BaseException:
             device.close()
@@ -464,7 +428,7 @@ class LogStoreFactory:
             # From here on the device is not clean, and a crash must find that. And a device that
             # cannot be written must say so now, not at the first PUT.
             log.superblock = superblock._replace(opens=(superblock.opens + 1) % 2**32)
-            _write_superblock(device, log.superblock)
+            write_superblock(device, log.superblock)
             checkpoint(log)
         except BaseException:
             if index is not None:
@@ -483,34 +447,18 @@ def _segment_bytes(wanted: int, capacity: int, device: Device) -> int:
     """A small device gets smaller segments, so that it has at least sixteen if it can. One that
     grows may share its file system with others: it gets a sixty-fourth of what is free there, for
     space comes back by whole segments."""
-    segment = wanted
+    segment = max(wanted & -_SEGMENT_MULTIPLE_BYTES, LOG_SEGMENT_BYTES_MIN)
     if device.grows and not capacity:
         free = device.free_bytes_now()
         while segment > _GROWING_SEGMENT_BYTES_MIN and free // segment < 64:
             segment //= 2
-        return segment
-    while capacity and segment > LOG_SEGMENT_BYTES_MIN and capacity // segment < 16:
-        segment //= 2
-    return max(segment, LOG_SEGMENT_BYTES_MIN)
+    else:
+        while segment > LOG_SEGMENT_BYTES_MIN and capacity // segment < 16:
+            segment //= 2
+    return max(segment & -_SEGMENT_MULTIPLE_BYTES, LOG_SEGMENT_BYTES_MIN)
 
 
-def _find_superblock(raw: bytes) -> Superblock | None:
-    """The newest of the copies."""
-    copies = (
-        Superblock.unpack(raw[offset : offset + SUPERBLOCK_BYTES]) for offset in SUPERBLOCK_COPIES
-    )
-    return max((copy for copy in copies if copy), key=lambda copy: copy.opens, default=None)
-
-
-def _read_superblock(device: Device) -> Superblock:
-    found = _find_superblock(device.pread(SUPERBLOCK_BYTES * len(SUPERBLOCK_COPIES), 0))
-    if found is None:
-        raise ConfigError(f"{device.path} is not a device of ObjectIO; prepare it first")
-    return found
-
-
-def _write_superblock(device: Device, superblock: Superblock) -> None:
-    """One copy after the other, so that a power cut leaves one of them whole."""
-    for offset in SUPERBLOCK_COPIES:
-        device.pwritev([superblock.pack()], offset)
-        device.sync()
+def _check_size(device: Device, capacity: int, segment_bytes: int) -> None:
+    least = DATA_OFFSET + _SEGMENTS_MIN * segment_bytes
+    if capacity < least and (capacity or not device.grows):
+        raise ConfigError(f"{device.path} is too small: a device has {least // MIB} MiB at least")

@@ -11,7 +11,7 @@ import asyncio
 import copy
 import itertools
 from collections.abc import Callable, Container, Iterator
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from typing_extensions import Buffer
@@ -19,6 +19,7 @@ from typing_extensions import Buffer
 from objectio.errors import DeviceFailed
 from objectio.limits import MIB
 from objectio.osd.format import KIND_SHARD, KIND_TOMBSTONE, TOMBSTONE_TARGET
+from objectio.osd.guard import in_thread
 from objectio.osd.index import ENTRY, Checkpoint, SegmentState
 from objectio.osd.log import Log, MoveItem
 from objectio.osd.walk import Found, walk
@@ -26,9 +27,6 @@ from objectio.osd.walk import Found, walk
 if TYPE_CHECKING:
     from objectio.abc.shardstore import Done
     from objectio.osd.log import Item
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _MOVE_BYTES: Final = 4 * MIB
 """What compaction submits at once: a foreground write waits for at most this much of it."""
@@ -93,11 +91,11 @@ async def compact(
     must be repaired first, since a copy would lose the evidence."""
     sequence = log.segments[index].sequence
     loop = asyncio.get_running_loop()
-    movable = await in_thread(_survey, log, index, sequence)
+    movable = await in_thread(log.guard.run, _survey, log, index, sequence)
     if not movable:
         return False
     walker = _live(log, index, sequence)
-    while batch := await in_thread(_take, walker):
+    while batch := await in_thread(log.guard.run, _take, walker):
         started = loop.time()
         waits = [loop.create_future() for _ in batch]
         submit([_move(found, _done(wait)) for found, wait in zip(batch, waits, strict=True)])
@@ -111,17 +109,6 @@ async def compact(
         if log.segments[index].sequence == sequence and log.segments[index].live_bytes == 0:
             log.segments[index].tombstones = 0
     return True
-
-
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`asyncio.to_thread`, and whoever is cancelled waits for the thread: the device and the index
-    that it uses are closed next."""
-    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise
 
 
 def _move(found: Found, done: Done) -> MoveItem:

@@ -10,6 +10,7 @@ from objectio.osd.device import Device
 from objectio.osd.format import (
     ALIGNMENT,
     DATA_OFFSET,
+    HEADER_BYTES_MAX,
     HEADER_BYTES_MIN,
     KIND_SEGMENT,
     MAGIC,
@@ -19,7 +20,6 @@ from objectio.osd.format import (
 )
 
 _WINDOW_BYTES: Final = 4 * MIB
-_HEADER_BYTES_MAX: Final = 65_535
 
 
 class Found(NamedTuple):
@@ -61,7 +61,7 @@ def walk(
     window_at = asked = 0
     while at + HEADER_BYTES_MIN <= segment_bytes:
         header = _parse_in(memoryview(raw), at - window_at, sequence, newer_than)
-        size = _HEADER_BYTES_MAX if header is None else header.total_bytes
+        size = HEADER_BYTES_MAX if header is None else header.total_bytes
         need = max(_WINDOW_BYTES, size)
         if at + size > window_at + len(raw) and (window_at != at or asked < need):
             window_at, asked = at, need
@@ -91,7 +91,7 @@ def walk(
 def _parse_in(window: memoryview, offset: int, sequence: int, newer_than: int) -> Record | None:
     if not 0 <= offset < len(window):
         return None
-    record = parse_header(window[: offset + _HEADER_BYTES_MAX], offset)
+    record = parse_header(window[: offset + HEADER_BYTES_MAX], offset)
     if record is None or record.segment_sequence != sequence:
         return None
     return record if record.record_sequence > newer_than else None

@@ -17,7 +17,7 @@ from objectio.osd.format import FORMAT_VERSION, Superblock, verify_small
 from objectio.osd.index import ENTRY, Index
 from objectio.osd.log import DeleteItem, Log, PutItem, SyncItem
 from objectio.osd.recovery import recover
-from objectio.osd.store import _read_superblock, _write_superblock
+from objectio.osd.superblock import read_superblock, write_superblock
 from objectio.osd.upkeep import _live, _move, checkpoint, compact
 
 SEGMENT_BYTES = 16 * KIB
@@ -36,7 +36,7 @@ class Bench:
         superblock = Superblock(
             FORMAT_VERSION, segment_bytes, size_bytes, bytes(16), uuid.uuid4().bytes, 0
         )
-        _write_superblock(device, superblock)
+        write_superblock(device, superblock)
         device.close()
         self.log = None
         self.open()
@@ -47,11 +47,11 @@ class Bench:
 
     def open(self, index="index"):
         device = Device(self.path)
-        superblock = _read_superblock(device)
+        superblock = read_superblock(device)
         self.log = Log(device, superblock, Index(self.where / index), 0)
         recover(self.log)
         self.log.superblock = superblock._replace(opens=superblock.opens + 1)
-        _write_superblock(device, self.log.superblock)
+        write_superblock(device, self.log.superblock)
         checkpoint(self.log)
         return self.log
 

@@ -142,7 +142,7 @@ def test_what_a_full_device_took_of_a_refused_batch_does_not_come_back(
 
 
 def test_a_refused_replacement_leaves_the_shard_that_was_there(make_bench, put_item, shard_key):
-    bench = make_bench(size_bytes=2**20 + 5 * 16 * 1024)
+    bench = make_bench(size_bytes=2**20 + 6 * 16 * 1024)
     for number in range(3):
         assert bench.put(number, 9000) is None
     assert isinstance(bench.put(0, 9000), DeviceFull)
