@@ -73,11 +73,11 @@ class Items(columns.FormattableColumn[Sequence[Any]]):
         return ", ".join(str(item) for item in self._value) or UNKNOWN
 
 
-class Counts(columns.FormattableColumn[Mapping[str, int]]):
-    """Numbers by name."""
+class Named(columns.FormattableColumn[Mapping[str, Any]]):
+    """Values by name."""
 
     def human_readable(self) -> str:
-        return ", ".join(f"{name}: {count:,}" for name, count in self._value.items()) or UNKNOWN
+        return ", ".join(f"{name}: {value}" for name, value in self._value.items()) or UNKNOWN
 
 
 Cell = type[columns.FormattableColumn[Any]]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from objectio.cli.cells import (
     Cell,
     Count,
-    Counts,
     Flag,
     Items,
     Moment,
+    Named,
     Rate,
     Share,
     Size,
@@ -41,6 +41,7 @@ _REPORT: Final[dict[str, Cell]] = {
     "misplaced": Count,
     "orphaned": Count,
     "inconsistent": Count,
+    "unrepairable": Count,
 }
 _SCRUB: Final[dict[str, Cell]] = {
     "running": Flag,
@@ -51,9 +52,10 @@ _SCRUB: Final[dict[str, Cell]] = {
 }
 _REPAIR: Final[dict[str, Cell]] = {
     "active": Flag,
-    "waiting": Counts,
+    "waiting": Named,
     "blocked": Count,
     "refilling": Items,
+    "waiting_for": Named,
     "repaired_shards": Count,
     "repaired_bytes": Size,
     "bytes_left": Size,

@@ -28,10 +28,10 @@ from objectio.kv.keys import decode_uint
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import OsdRecord, decode_osd
-from objectio.model.cluster import Osd
+from objectio.model.cluster import Osd, OsdId
 from objectio.store.devices import Devices, Slot
 from objectio.store.doctor import Facts, PoolFacts, Surroundings, diagnose
-from objectio.store.pools import Pool, Pools
+from objectio.store.pools import HOLE, Pool, Pools
 
 
 class Repairs(Protocol):
@@ -89,6 +89,7 @@ class StoreAdmin:
     # Disks.
 
     async def disks(self) -> Sequence[DiskStatus]:
+        """Those of the configuration, and those that are not in it any more and yet have groups."""
         rows = await self._kv.ascan_prefix(keys.OSDS)
         return self._disks(
             {decode_uint(row, len(keys.OSDS), 4): decode_osd(raw) for row, raw in rows}
@@ -103,17 +104,18 @@ class StoreAdmin:
         refilling = frozenset(self._repairer.status().refilling)
         journal = frozenset(self._journal.status().osds)
         slow = self._slow()
+        slots = {slot.osd: slot for slot in self._devices.slots}
         return [
             _disk(
-                slot,
-                self._topology[slot.osd],
-                records.get(slot.osd, OsdRecord("")),
-                refilling=slot.osd in refilling,
-                journal=slot.osd in journal,
-                groups=groups[slot.osd],
-                slow=slot.osd in slow,
+                slots.get(osd) or Slot(osd, "", reason="not in the configuration any more"),
+                self._topology.get(osd) or Osd(id=OsdId(osd), weight=0, host="", rack=""),
+                records.get(osd, OsdRecord("")),
+                refilling=osd in refilling,
+                journal=osd in journal,
+                groups=groups[osd],
+                slow=osd in slow,
             )
-            for slot in sorted(self._devices.slots, key=lambda slot: slot.osd)
+            for osd in sorted(slots.keys() | groups.keys())
         ]
 
     def _positions(self) -> Counter[int]:
@@ -121,7 +123,7 @@ class StoreAdmin:
         found: Counter[int] = Counter()
         for pool in self._pools.all():
             for number, members in enumerate(pool.groups):
-                found.update({*members, *pool.moving.get(number, ())})
+                found.update({*members, *pool.moving.get(number, ())} - {HOLE})
         return found
 
     async def disk(self, osd: int) -> DiskStatus:
@@ -135,17 +137,17 @@ class StoreAdmin:
         return await self.disk(osd)
 
     async def drain(self, osd: int) -> DiskStatus:
-        self._devices.slot(osd)
+        await self.disk(osd)  # raises if there is none
         await self._rebalancer.drain(osd)
         return await self.disk(osd)
 
     async def undrain(self, osd: int) -> DiskStatus:
-        self._devices.slot(osd)
+        await self.disk(osd)
         await self._rebalancer.undrain(osd)
         return await self.disk(osd)
 
     async def remove(self, osd: int) -> DiskStatus:
-        self._devices.slot(osd)
+        await self.disk(osd)
         await self._rebalancer.remove(osd)
         return await self.disk(osd)
 

@@ -223,6 +223,14 @@ def _down(facts: Facts, disk: DiskStatus) -> Finding:
             meaning="It has no data.",
             action="Bring it back, or take it out of the configuration.",
         )
+    if not disk.path:
+        return Finding(
+            severity=_grave(facts),
+            what=f"OSD {disk.osd} is not in the configuration any more, but has data.",
+            meaning=f"Its shards count as missing. {_reserve(facts)}",
+            action="Put its [[osd.disk]] back and restart the node, or, if it will not come back: "
+            f"objectio disk remove {disk.osd}",
+        )
     return Finding(
         severity=_grave(facts),
         what=f"OSD {disk.osd} at {disk.path} is down: {disk.reason}",
@@ -287,6 +295,13 @@ def _repair(facts: Facts) -> Iterator[Finding]:
             "read.",
             action="Bring back or replace the disks that are down: objectio disk list",
         )
+    for osd, why in repair.waiting_for.items():
+        yield Finding(
+            severity="warning",
+            what=f"OSD {osd} takes no shards from repair: it {why}.",
+            meaning="What belongs on it has one shard less until it does.",
+            action="If it is full, add disks or delete objects; see objectio disk list.",
+        )
     if waiting - lost - bare > repair.blocked:
         left = "" if repair.seconds_left is None else f", {span_text(repair.seconds_left)} left"
         yield Finding(
@@ -340,6 +355,16 @@ def _report(last: ScrubReport, now_ms: int) -> Iterator[Finding]:
             "checksums that fit: which of the shards is right is not known.",
             action="Compare the objects (the server's log names them) with a copy elsewhere, and "
             "write them again.",
+        )
+    if last.unrepairable:
+        yield Finding(
+            severity="critical",
+            what=f"The scrub that ended {when} found {count_text(last.unrepairable, 'stripe')} that "
+            "cannot be repaired.",
+            meaning="Too few of their shards are left, or which of them are wrong cannot be told. "
+            "The objects that they belong to cannot be read in full.",
+            action="Bring disks back that are down, and scrub again: objectio scrub start. The "
+            "server's log names what is affected.",
         )
     kinds = ("missing", "corrupt", "stale", "misplaced", "orphaned")
     found = [f"{getattr(last, kind):,} {kind}" for kind in kinds if getattr(last, kind)]

@@ -30,6 +30,7 @@ SCRUB_KINDS: Final = (
     "misplaced",
     "orphaned",
     "inconsistent",
+    "unrepairable",
 )
 
 
