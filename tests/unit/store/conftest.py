@@ -19,6 +19,7 @@ from objectio.errors import DeviceFailed, DeviceFull
 from objectio.kv.memory import MemoryKV
 from objectio.kv.store import KVStore
 from objectio.limits import KIB
+from objectio.meta import keys
 from objectio.meta.records import PoolRecord
 from objectio.model.cluster import ClusterMap, Osd, OsdId
 from objectio.placement import rendezvous
@@ -162,6 +163,14 @@ class Kit:
                 return
             assert time.monotonic() < deadline, left
             self.store.collector.wake()
+            self.store.repairer.wake()
+            await asyncio.sleep(0.002)
+
+    async def refilled(self):
+        """Until no OSD is to be refilled and nothing is to be repaired."""
+        deadline = time.monotonic() + 20
+        while left := [row for row in self.rows() if row.startswith((keys.REFILLS, keys.REPAIRS))]:
+            assert time.monotonic() < deadline, left
             self.store.repairer.wake()
             await asyncio.sleep(0.002)
 
