@@ -186,32 +186,6 @@ class BlobReads:
                 self._damaged(span.ref, stripe.damaged)
         return list(found.values())
 
-    async def verify(self, ref: BlobRef, stripe_number: int) -> int:
-        """Read every shard of a stripe. Returns the mask of positions whose device is up and yet
-        does not have the shard as it was written."""
-        stripe = self.stripes.open(ref, stripe_number)
-        await stripe.read(dict.fromkeys(range(stripe.pool.code.width), (0, stripe.length)))
-        return stripe.damaged
-
-    async def mend(
-        self, ref: BlobRef, stripe_number: int, suspects: Sequence[int]
-    ) -> dict[int, Buffer]:
-        """For repair: those of the suspect shards that their devices do not have, or have damaged,
-        made anew from the others. A suspect that reads well is no suspect any more: in a blob of
-        many stripes each may have lost another shard, and more shards be suspect than may be lost.
-        """
-        stripe = self.stripes.open(ref, stripe_number)
-        have = await stripe.read(dict.fromkeys(suspects, (0, stripe.length)))
-        want = [position for position in suspects if position not in have]
-        if not want:
-            return {}
-        known = stripe.damaged
-        try:
-            return await stripe.reconstruct(want)
-        finally:
-            if found := stripe.damaged & ~known:
-                self._damaged(ref, found)
-
 
 class _Spans:
     """Walks a range over several blobs, never across the end of a stripe."""

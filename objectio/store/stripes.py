@@ -111,38 +111,6 @@ class Stripe:
             self._stripes.hedged += hedged
         return {position: self._take(each) for position, each in ranges.items()}
 
-    async def read(self, wanted: Mapping[int, tuple[int, int]]) -> dict[int, Buffer]:
-        """What can be had of the ranges, however long it takes; the others are then in `lost`."""
-        ranges = {position: Read(position, *span) for position, span in wanted.items()}
-        try:
-            while True:
-                missing = [
-                    each
-                    for position, each in ranges.items()
-                    if position not in self.lost and not self._has(each)
-                ]
-                if not missing:
-                    break
-                await self._read(missing)
-        finally:
-            self._drop()
-        return {at: self._take(each) for at, each in ranges.items() if self._has(each)}
-
-    async def reconstruct(self, want: Collection[int]) -> dict[int, Buffer]:
-        """The whole shards of `want`, computed from others, those among them that were read already;
-        slow devices are spared where they can be. Raises `InsufficientShards`."""
-        try:
-            while True:
-                sources = self._sources(want, ())
-                if self._must_wait(sources):
-                    sources = frozenset(self._available())
-                whole = self._whole(sources)
-                if all(each in self._got for each in whole):
-                    return await self._make(want, sources)
-                await self._read(whole)
-        finally:
-            self._drop()
-
     # Choosing.
 
     def _is_slow(self, position: int) -> bool:
