@@ -92,6 +92,17 @@ class TestEncode:
         assert encoded(striped, b"abcd") == {0: b"ab", 1: b"cd"}
 
 
+class TestGuaranteedLosses:
+    def test_any_m_of_a_code_that_says_nothing(self, code):
+        assert code.guaranteed_losses == 2
+
+    def test_what_the_codec_says(self):
+        class Cautious(ReferenceCodec):
+            guaranteed_losses = 1
+
+        assert ErasureCode(Cautious(PROFILE), ThreadModel.PARALLEL).guaranteed_losses == 1
+
+
 class TestDecode:
     @given(st.binary(min_size=1, max_size=200), st.sets(st.integers(0, 5), max_size=2))
     def test_any_two_losses_give_the_stripe_back(self, stripe, lost):
