@@ -54,7 +54,8 @@ class DiskStatus(_Status, frozen=True, kw_only=True):
 class RepairStatus(_Status, frozen=True, kw_only=True):
     """`waiting` are blobs with shards to make anew, by how many more shards they may lose before
     they are lost: 0 comes first. `blocked` of them wait for a device that is down or for shards
-    that cannot be read. `bytes_left` is an estimate from what the walk has seen."""
+    that cannot be read. `bytes_left` is an estimate from what the walk has seen. `waiting_for` says of
+    OSDs that are up why they take no shards now."""
 
     active: bool
     waiting: dict[int, int]
@@ -65,6 +66,7 @@ class RepairStatus(_Status, frozen=True, kw_only=True):
     bytes_left: int
     bytes_per_second: float
     seconds_left: float | None
+    waiting_for: dict[int, str] = {}
 
 
 class ScrubReport(_Status, frozen=True, kw_only=True):
@@ -75,6 +77,7 @@ class ScrubReport(_Status, frozen=True, kw_only=True):
     `missing` from a device that is up; `corrupt`, failed their checksums; `stale`, of an older
     generation than their stripe; `misplaced`, on a device that should not have them; `orphaned`, of
     no blob; `inconsistent` counts stripes whose shards are intact and yet do not fit together.
+    `unrepairable` are stripes with too few shards left, or whose wrong shards cannot be told.
     """
 
     begun_ms: int
@@ -90,6 +93,7 @@ class ScrubReport(_Status, frozen=True, kw_only=True):
     misplaced: int = 0
     orphaned: int = 0
     inconsistent: int = 0
+    unrepairable: int = 0
 
     @property
     def findings(self) -> int:

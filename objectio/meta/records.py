@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from objectio.abc.admin import ScrubReport
 from objectio.abc.objects import (
     NULL_VERSION,
     BucketInfo,
@@ -19,6 +20,7 @@ from objectio.abc.objects import (
     PartInfo,
     UploadInfo,
 )
+from objectio.model.cluster import ClusterMap
 
 Membership = Literal["in", "draining", "out"]
 
@@ -201,11 +203,34 @@ class OsdRecord(msgspec.Struct, frozen=True, array_like=True):
     membership: Membership = "in"
 
 
+class MoveRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A group on its way: where its shards may still be, by position, and the positions that are
+    not known to be where they belong."""
+
+    former: list[int]
+    changed: list[int]
+
+
+class RepairRecord(msgspec.Struct, frozen=True, array_like=True):
+    """What is to be repaired of a blob: a bit mask of positions. `examine` says that its shards are
+    intact and do not fit together, so that all must be read. Without that it may be written as the
+    bare mask."""
+
+    mask: int
+    examine: bool = False
+
+    def pack(self) -> bytes:
+        return encode(self if self.examine else self.mask)
+
+
 class ScrubRecord(msgspec.Struct, frozen=True, array_like=True):
-    """The pass over all blobs: when it began, and the row where it goes on; empty if it is done."""
+    """The pass over everything stored: when it began, and where it goes on, empty if it is done; what
+    it has counted so far, by the names of the report's fields; and what the last one found."""
 
     begun_ms: int
     cursor: bytes
+    counts: dict[str, int] = {}
+    last: ScrubReport | None = None
 
 
 encode: Final = msgspec.msgpack.Encoder().encode
@@ -222,5 +247,12 @@ decode_pool: Final = msgspec.msgpack.Decoder(PoolRecord).decode
 decode_groups: Final = msgspec.msgpack.Decoder(list[list[int]]).decode
 decode_cluster: Final = msgspec.msgpack.Decoder(ClusterRecord).decode
 decode_osd: Final = msgspec.msgpack.Decoder(OsdRecord).decode
+decode_map: Final = msgspec.msgpack.Decoder(ClusterMap).decode
+decode_move: Final = msgspec.msgpack.Decoder(MoveRecord).decode
 decode_scrub: Final = msgspec.msgpack.Decoder(ScrubRecord).decode
-decode_mask: Final = msgspec.msgpack.Decoder(int).decode
+_decode_repair: Final = msgspec.msgpack.Decoder(int | RepairRecord).decode
+
+
+def decode_repair(raw: bytes) -> RepairRecord:
+    found = _decode_repair(raw)
+    return RepairRecord(found) if isinstance(found, int) else found

@@ -1,88 +1,218 @@
 """Repair: making up for shards that are missing or damaged.
 
 What must be repaired stands in rows of the metadata, so a restart forgets nothing: a row for each
-blob with a mask of positions, written in the commit of a write that could not reach every device,
-or when a read finds damage; and a row for each OSD that came back blank, whose share of all blobs is
-then walked through once.
+blob with a mask of positions, written in the commit of a write that could not reach every device, or
+when a read or a scrub finds damage; and a row for each OSD whose device is blank or old, whose share
+of all blobs is then walked through (`repair_refill`).
+
+    reads, scrub ── report ──▶ x row ──┐
+    writes ──── in their commit ─▶ x row ─ pass over the rows ─▶ queue, least margin first ─▶ mend
+    devices ── blank or old ─▶ refill row ── walk over blobs ──┘                        (repair_blob)
+
+The rows are the truth; the queue is a bounded look at them. A blob none of whose devices can take
+its shards now is *blocked*: it stays in its row and is looked at again when a device comes, or has
+room. Everything is limited to a rate, but what has no margin left: the next failure would lose it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from typing_extensions import Buffer
-
-from objectio.abc.kv import Absent, Equals
-from objectio.abc.shardstore import ShardCoordinates, ShardStore, ShardWrite
-from objectio.errors import CommitConflict, InsufficientShards, NotFound, ObjectIOError
-from objectio.kv.keys import decode_uint, prefix_end
+from objectio.abc.admin import RepairStatus
+from objectio.abc.kv import Absent, Check, Equals, Present
+from objectio.errors import CommitConflict
+from objectio.kv.keys import prefix_end
 from objectio.kv.store import KVStore
 from objectio.meta import keys
-from objectio.meta.records import BlobRef, decode_blob_row, decode_mask, encode
-from objectio.model.stripe import BlobId, ShardKey
+from objectio.meta.records import BlobRef, RepairRecord, decode_blob_row, decode_repair
 from objectio.store.devices import Devices
+from objectio.store.memory import ByteBudget
 from objectio.store.pools import Pools
-from objectio.store.read import BlobReads
+from objectio.store.repair_blob import Mended, Mender
+from objectio.store.repair_margin import Margins
+from objectio.store.repair_queue import Job, JobQueue
+from objectio.store.repair_rate import Backoff, Clock, MovingRate, TokenBucket
+from objectio.store.repair_refill import Refill, shard_bytes
+from objectio.store.verify import StripeChecks
 
 _log: Final = logging.getLogger("objectio.store")
 
-_AT_ONCE: Final = 8
 _PAGE: Final = 500
+_AT_ONCE: Final = 16
+_QUEUE_MAX: Final = 10_000
+_AGAIN_SECONDS: Final = 30.0
+"""After that, and twice as long each time, a blob is tried again that could not be mended."""
+_PASS_PAUSE_FACTOR: Final = 20
+"""A pass over many rows is not made again before so many times as long as it took."""
+_PACE_SECONDS_MAX: Final = 1.0
+"""A job that waits looks so often whether it has become urgent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RepairSettings:
+    """`memory_bytes` bounds the stripes under repair, `bytes_per_second` what is written."""
+
+    interval_seconds: float
+    bytes_per_second: float
+    memory_bytes: int
+    clock: Clock = time.monotonic
 
 
 class Repairer:
     """Runs in the background; a `store.devices.Listener` and the place where damage is reported."""
 
     def __init__(
-        self, kv: KVStore, devices: Devices, pools: Pools, interval_seconds: float
+        self,
+        kv: KVStore,
+        devices: Devices,
+        pools: Pools,
+        checks: StripeChecks,
+        settings: RepairSettings,
     ) -> None:
+        clock = settings.clock
         self.repaired_shards = 0
+        self.repaired_bytes = 0
+        self.margins = Margins(devices, pools)
         self._kv = kv
-        self._devices = devices
         self._pools = pools
-        self._interval_seconds = interval_seconds
-        self._reads: BlobReads | None = None
-        self._reported: dict[bytes, int] = {}
+        self._settings = settings
+        self._bucket = TokenBucket(settings.bytes_per_second, clock)
+        self._rate = MovingRate(clock)
+        self._backoff: Backoff[int] = Backoff(clock)
+        self._unmendable: Backoff[bytes] = Backoff(clock, first_seconds=_AGAIN_SECONDS)
+        self._mender = Mender(
+            kv,
+            devices,
+            pools,
+            checks,
+            ByteBudget(settings.memory_bytes),
+            pace=self._pace,
+            wrote=self._wrote,
+            refuses=self._backoff.waits,
+        )
+        self._refill = Refill(
+            kv,
+            devices,
+            pools,
+            self.margins,
+            self._backoff,
+            submit=self._submit,
+            report=self._report,
+            refilling=self._refilling,
+        )
+        self._queue = JobQueue(_QUEUE_MAX)
+        self._running: dict[bytes, Job] = {}
+        self._reported: dict[bytes, tuple[BlobRef, RepairRecord]] = {}
+        self._blocked: Counter[int] = Counter()
+        """Blobs by margin that have a row and wait for a device."""
+        self._left_out: Counter[int] = Counter()
+        """Likewise, those that had no room in the queue."""
+        self._reporting = asyncio.Lock()
         self._work = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._working = False
-        self._rows_left = 0
+        self._turn = asyncio.Event()
+        self._looking = False
+        self._pass_due = True
+        self._pass_not_before = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, reads: BlobReads) -> None:
-        self._reads = reads
+    def start(self) -> None:
         self._work.set()
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        for run in (self._run, self._dispatch, self._refill.run):
+            self._spawn(asyncio.get_running_loop().create_task(run()))
+
+    def _spawn(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # What must be repaired.
 
-    def damaged(self, ref: BlobRef, mask: int) -> None:
-        """A read found shards missing or damaged on devices that are up."""
-        self._reported[ref.blob] = self._reported.get(ref.blob, 0) | mask
+    def damaged(self, ref: BlobRef, mask: int, *, examine: bool = False) -> None:
+        """Shards are missing or damaged on devices that are up; `examine`: they are intact, and do
+        not belong where they are."""
+        _, known = self._reported.get(ref.blob, (ref, RepairRecord(0)))
+        record = RepairRecord(known.mask | mask, known.examine or examine)
+        self._reported[ref.blob] = (ref, record)
         self._work.set()
 
     def wake(self) -> None:
+        """Rows were written."""
+        self._pass_due = True
         self._work.set()
 
     def up(self, osd: int, *, blank: bool) -> None:
-        self._work.set()
+        if blank:
+            self.margins.refilling.add(osd)
+        self._backoff.accepted(osd)
+        self._unmendable.clear()
+        self._look_at_once()
+        self._devices_changed()
 
     def down(self, osd: int, reason: str) -> None:
-        """Nothing to do: a device that is down may come back with everything."""
+        if self._left_out:
+            self._look_at_once()
+        self._devices_changed()
+
+    def _look_at_once(self) -> None:
+        self._pass_not_before = 0.0
+        self.wake()
+
+    def _refilling(self, osds: frozenset[int]) -> None:
+        self.margins.refilling = set(osds)
+        self._sort_anew()
+
+    def _devices_changed(self) -> None:
+        self._sort_anew()
+        self._refill.changed()
+
+    def _sort_anew(self) -> None:
+        """Margins changed: what is queued, and what runs, has another turn and another pace."""
+        self._queue.sort_anew(self._margin)
+        for job in self._running.values():
+            job.margin = self._margin(job)
+        self._turn.set()
+
+    def _margin(self, job: Job) -> int:
+        return self.margins.of(job.ref, job.suspects)
+
+    # What is known of it.
+
+    @property
+    def urgent(self) -> bool:
+        """Something has no margin left, and can be repaired now."""
+        best = self._queue.best_margin
+        return (
+            (best is not None and best <= 0)
+            or any(job.margin <= 0 for job in self._running.values())
+            or any(margin <= 0 for margin, count in self._left_out.items() if count)
+            or any(margin <= 0 for margin, count in self._refill.outlook.blobs.items() if count)
+        )
 
     @property
     def backlog(self) -> int:
-        """Blobs to repair and OSDs to refill, as far as the last pass knows; at least 1 while there
-        is something to look at. 0 says that nothing is left to do."""
-        at_work = self._working or self._work.is_set()
-        return max(self._rows_left + len(self._reported), int(at_work))
+        """Blobs to repair and OSDs to refill, as far as is known; at least 1 while there is
+        something to look at. 0 says that nothing is left to do."""
+        looking = self._looking or self._work.is_set() or self._refill.looking
+        known = (
+            len(self._queue)
+            + len(self._running)
+            + len(self._reported)
+            + len(self._refill.osds)
+            + self._blocked.total()
+            + self._left_out.total()
+        )
+        return max(known, int(looking))
 
     async def pending(self) -> tuple[int, int]:
         """(blobs to repair, up to 10,000; OSDs being refilled)."""
@@ -90,180 +220,244 @@ class Repairer:
         refills = await self._kv.ascan_prefix(keys.REFILLS)
         return len(blobs), len(refills)
 
-    async def _write_reported(self) -> None:
-        reported, self._reported = self._reported, {}
-        for blob, mask in reported.items():
-            row = keys.repair(blob)
-            raw = await self._kv.aget(row)
-            old = 0 if raw is None else decode_mask(raw)
-            if old | mask == old:
-                continue
-            check = Absent(row) if raw is None else Equals(row, raw)
-            try:
-                await self._kv.commit([check], [(row, encode(old | mask))])
-            except CommitConflict:
-                self._reported[blob] = self._reported.get(blob, 0) | mask
+    def status(self) -> RepairStatus:
+        outlook = self._refill.outlook
+        waiting = Counter(outlook.blobs) + self._blocked + self._left_out
+        bytes_left = outlook.bytes.total()
+        for job in (*self._queue, *self._running.values()):
+            if job.row is not None:
+                waiting[job.margin] += 1
+                size = shard_bytes(self._pools.get(job.ref.pool), job.ref.size)
+                bytes_left += size * decode_repair(job.row).mask.bit_count()
+        rate = self._rate.bytes_per_second()
+        return RepairStatus(
+            active=bool(self._running or len(self._queue)),
+            waiting={margin: count for margin, count in sorted(waiting.items()) if count},
+            blocked=self._blocked.total(),
+            refilling=sorted(self._refill.osds),
+            repaired_shards=self.repaired_shards,
+            repaired_bytes=self.repaired_bytes,
+            bytes_left=bytes_left,
+            bytes_per_second=rate,
+            seconds_left=self._rate.seconds_left(bytes_left),
+            waiting_for={
+                osd: f"has no room; tried again in {seconds:.0f} s"
+                for osd, seconds in sorted(self._backoff.waiting.items())
+            },
+        )
 
-    # Doing it.
+    # Rows.
 
     async def _run(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(self._interval_seconds):
-                    await self._work.wait()
-            except TimeoutError:
-                pass
-            self._working = True
+            await self._wait_for_work()
+            self._looking = True
             self._work.clear()
             try:
                 await self._write_reported()
-                await self._repair_rows()
-                await self._refill_all()
-                self._rows_left = sum(await self.pending())
+                if self._pass_due and self._settings.clock() >= self._pass_not_before:
+                    self._pass_due = False
+                    await self._read_rows()
             except Exception:
                 _log.exception("repair")
+                self._pass_due = True
                 await asyncio.sleep(1)
             finally:
-                self._working = False
+                self._looking = False
 
-    async def _repair_rows(self) -> None:
+    async def _wait_for_work(self) -> None:
+        clock = self._settings.clock
+        waits = [self._settings.interval_seconds]
+        without_room = self._backoff.waiting
+        waits += without_room.values()
+        if self._pass_due:
+            waits.append(max(0.0, self._pass_not_before - clock()))
+        try:
+            async with asyncio.timeout(min(waits)):
+                await self._work.wait()
+        except TimeoutError:
+            self._pass_due = True
+        if without_room.keys() - self._backoff.waiting.keys():
+            self._pass_due = True
+            self._refill.changed()
+
+    async def _write_reported(self) -> None:
+        async with self._reporting:
+            while self._reported:
+                blob, (ref, record) = next(iter(self._reported.items()))
+                await self._write_report(ref, record)
+                if self._reported.get(blob) == (ref, record):
+                    del self._reported[blob]
+
+    async def _write_report(self, ref: BlobRef, record: RepairRecord) -> None:
+        row, owned = keys.repair(ref.blob), Present(keys.blob(ref.blob))
+        while True:
+            raw = await self._kv.aget(row)
+            old = RepairRecord(0) if raw is None else decode_repair(raw)
+            new = RepairRecord(old.mask | record.mask, old.examine or record.examine)
+            if new == old:
+                return  # it is queued, or blocked, or has its turn with the next pass
+            checks: Sequence[Check] = (owned, Absent(row) if raw is None else Equals(row, raw))
+            try:
+                await self._kv.commit(checks, [(row, new.pack())])
+            except CommitConflict as conflict:
+                if conflict.fields.get("check") == owned:
+                    return  # what was deleted meanwhile is not damaged
+                continue
+            if ref.blob not in self._running:  # else its job finds that the row has changed
+                self._enqueue(ref, new.pack())
+            return
+
+    async def _report(self, unmade: Sequence[tuple[BlobRef, int]]) -> None:
+        """What a walk could not make gets rows of its own, before the walk is past it."""
+        for ref, mask in unmade:
+            self.damaged(ref, mask)
+        if unmade:
+            await self._write_reported()
+
+    async def _read_rows(self) -> None:
+        """A pass over all rows: the most urgent ones into the queue."""
+        begun = self._settings.clock()
+        self._blocked.clear()
+        self._left_out.clear()
         start, stop = keys.REPAIRS, prefix_end(keys.REPAIRS)
         while rows := await self._kv.ascan(start, stop, limit=_PAGE):
+            blobs = [row[len(keys.REPAIRS) :] for row, _ in rows]
+            owners = await self._kv.aget_many([keys.blob(blob) for blob in blobs])
+            for blob, (row, raw), owner in zip(blobs, rows, owners, strict=True):
+                if owner is None:
+                    await self._forget(row, raw, blob)
+                elif blob not in self._running and blob not in self._queue:
+                    self._enqueue(decode_blob_row(owner).ref, raw, known=True)
             start = rows[-1][0] + b"\0"
-            for at in range(0, len(rows), _AT_ONCE):
-                await asyncio.gather(
-                    *(self._repair_row(row, raw) for row, raw in rows[at : at + _AT_ONCE])
-                )
-
-    async def _repair_row(self, row: bytes, raw: bytes) -> None:
-        owner = await self._kv.aget(keys.blob(row[len(keys.REPAIRS) :]))
-        left = 0
-        if owner is not None:
-            mask = decode_mask(raw)
-            positions = [at for at in range(mask.bit_length()) if mask >> at & 1]
-            ref = decode_blob_row(owner).ref
-            mended = await self._mend(ref, positions)
-            left = mask & ~sum(1 << position for position in mended)
-            if left == mask:
-                return
-        try:
-            await self._kv.commit([Equals(row, raw)], [(row, encode(left) if left else None)])
-        except CommitConflict:
-            self._work.set()  # more was found meanwhile
-
-    async def _mend(self, ref: BlobRef, positions: Sequence[int]) -> list[int]:
-        """Rebuild shards of every stripe of a blob. Returns the positions that are whole now."""
-        pool = self._pools.get(ref.pool)
-        members = pool.members(ref.blob)
-        targets: dict[int, ShardStore] = {}
-        for position in positions:
-            store = self._devices.stores.get(members[position])
-            if store is not None:
-                targets[position] = store
-        if not targets or self._reads is None:
-            return []
-        try:
-            for stripe in range(pool.stripes(ref.size)):
-                made = await self._reads.mend(ref, stripe, list(targets))
-                await self._store(ref, stripe, targets, made)
-                self.repaired_shards += len(made)
-        except InsufficientShards as error:
-            _log.error("blob %s cannot be repaired now: %s", ref.blob.hex(), error.message)
-            return []
-        except ObjectIOError as error:
-            _log.warning("repair of blob %s: %s", ref.blob.hex(), error.message)
-            return []
-        if await self._kv.aget(keys.blob(ref.blob)) is None:  # deleted while we were at it
-            await self._remove(ref, targets)
-        return list(targets)
-
-    async def _store(
-        self, ref: BlobRef, stripe: int, targets: dict[int, ShardStore], made: dict[int, Buffer]
-    ) -> None:
-        pool = self._pools.get(ref.pool)
-        size = pool.stripe_bytes(ref.size, stripe)
-        coordinates = ShardCoordinates(pool.family, pool.code.k, pool.code.m, size)
-        loop = asyncio.get_running_loop()
-        waits: list[asyncio.Future[BaseException | None]] = []
-        for position, shard in made.items():
-            wait: asyncio.Future[BaseException | None] = loop.create_future()
-            waits.append(wait)
-            targets[position].submit(
-                ShardWrite(ShardKey(BlobId(ref.blob), stripe, position), (shard,), coordinates),
-                wait.set_result,
-            )
-        for wait in waits:
-            error = await asyncio.shield(wait)
-            if error is not None:
-                raise error
-
-    async def _remove(self, ref: BlobRef, targets: dict[int, ShardStore]) -> None:
-        stripes = range(self._pools.get(ref.pool).stripes(ref.size))
-        for position, store in targets.items():
-            shards = [ShardKey(BlobId(ref.blob), stripe, position) for stripe in stripes]
-            wait: asyncio.Future[BaseException | None]
-            wait = asyncio.get_running_loop().create_future()
-            store.submit_delete(shards, wait.set_result)
-            await asyncio.shield(wait)
-
-    # Refilling a blank OSD.
-
-    async def _refill_all(self) -> None:
-        for row, cursor in await self._kv.ascan_prefix(keys.REFILLS):
-            osd = decode_uint(row, len(keys.REFILLS), 4)
-            if osd in self._devices.stores:
-                await self._refill(osd, row, cursor)
-
-    async def _refill(self, osd: int, row: bytes, cursor: bytes) -> None:
-        """Walk through all blobs from where the walk stood; mend what the OSD does not have."""
-        _log.info("refilling OSD %d", osd)
-        start = cursor if cursor.startswith(keys.BLOBS) else keys.BLOBS
-        stop = prefix_end(keys.BLOBS)
-        while rows := await self._kv.ascan(start, stop, limit=_PAGE):
-            missing: list[tuple[BlobRef, int]] = []
-            for _, raw in rows:
-                ref = decode_blob_row(raw).ref
-                members = self._pools.get(ref.pool).members(ref.blob)
-                if osd in members and not self._has(osd, ref, members.index(osd)):
-                    missing.append((ref, members.index(osd)))
-            unmended = False
-            for at in range(0, len(missing), _AT_ONCE):
-                done = await asyncio.gather(
-                    *(self._mend(ref, [position]) for ref, position in missing[at : at + _AT_ONCE])
-                )
-                for (ref, position), mended in zip(missing[at : at + _AT_ONCE], done, strict=True):
-                    if not mended:
-                        unmended = True
-                        self.damaged(ref, 1 << position)
-            if unmended:
-                await self._write_reported()
-            if osd not in self._devices.stores:
-                return
-            start = rows[-1][0] + b"\0"
-            if not await self._advance(row, cursor, start):
-                return
-            cursor = start
             await asyncio.sleep(0)
-        if await self._advance(row, cursor, None):
-            _log.info("OSD %d is refilled", osd)
+        now = self._settings.clock()
+        self._pass_not_before = now + _PASS_PAUSE_FACTOR * (now - begun)
 
-    async def _advance(self, row: bytes, cursor: bytes, new: bytes | None) -> bool:
-        """Write down how far a refill got. False if the OSD was replaced again meanwhile: then the
-        row is as new, and the walk begins anew."""
+    async def _forget(self, row: bytes, raw: bytes, blob: bytes) -> None:
         try:
-            await self._kv.commit([Equals(row, cursor)], [(row, new)])
+            await self._kv.commit([Equals(row, raw), Absent(keys.blob(blob))], [(row, None)])
         except CommitConflict:
-            self._work.set()
-            return False
-        return True
+            self.wake()
 
-    def _has(self, osd: int, ref: BlobRef, position: int) -> bool:
-        store = self._devices.stores.get(osd)
-        if store is None:
-            return False
+    def _enqueue(self, ref: BlobRef, raw: bytes, *, known: bool = False) -> None:
+        record = decode_repair(raw)
+        margin = self.margins.of(ref, record.mask)
+        hopeless = known and self._unmendable.waits(ref.blob)
+        targets = self._mender.targets(ref)
+        if hopeless or not any(record.mask >> position & 1 for position in targets):
+            self._blocked[margin] += 1
+            return
+        left_out = self._queue.push(Job(ref, margin, record.mask, record.examine, raw))
+        if left_out is not None:
+            self._left_out[left_out.margin] += 1
+        self._turn.set()
+
+    # Work.
+
+    def _submit(self, ref: BlobRef, margin: int) -> asyncio.Future[Mended]:
+        answer: asyncio.Future[Mended] = asyncio.get_running_loop().create_future()
+        running = self._running.get(ref.blob)
+        if running is not None:
+            running.waiters.append(answer)
+        else:
+            self._queue.push(Job(ref, margin, waiters=[answer]))
+            self._turn.set()
+        return answer
+
+    async def _dispatch(self) -> None:
+        while True:
+            await self._next_turn()
+            job = self._queue.pop()
+            assert job is not None
+            if self._left_out and len(self._queue) < _QUEUE_MAX // 4:
+                self._left_out.clear()
+                self._look_at_once()
+            job.waiters = [waiter for waiter in job.waiters if not waiter.done()]
+            if job.row is None and not job.waiters:
+                continue  # a walk that was given up
+            self._rate.begin()
+            self._running[job.ref.blob] = job
+            self._spawn(asyncio.get_running_loop().create_task(self._do(job)))
+
+    async def _next_turn(self) -> None:
+        """Until the best job may begin. What is urgent does not wait for the rate, nor for the jobs
+        that do."""
+        while True:
+            self._turn.clear()
+            margin = self._queue.best_margin
+            if margin is None:
+                await self._turn.wait()
+                continue
+            urgent = margin <= 0
+            delay = 0.0 if urgent else self._bucket.wait_seconds()
+            if len(self._running) >= _AT_ONCE * (2 if urgent else 1):
+                await self._turn.wait()
+            elif delay:
+                try:
+                    async with asyncio.timeout(delay):
+                        await self._turn.wait()
+                except TimeoutError:
+                    pass
+            else:
+                return
+
+    async def _pace(self, margin: Callable[[], int]) -> None:
+        while margin() > 0 and (delay := self._bucket.wait_seconds()):
+            await asyncio.sleep(min(delay, _PACE_SECONDS_MAX))
+
+    def _wrote(self, size: int, margin: int) -> None:
+        self.repaired_shards += 1
+        self.repaired_bytes += size
+        self._rate.add(size)
+        if margin > 0:
+            self._bucket.spend(size)
+
+    async def _do(self, job: Job) -> None:
+        mended: Mended | None = None
         try:
-            for stripe in range(self._pools.get(ref.pool).stripes(ref.size)):
-                store.plan_read(ShardKey(BlobId(ref.blob), stripe, position))
-        except NotFound:
-            return False
-        return True
+            mended = await self._mender.mend(
+                job.ref, job.suspects, examine=job.examine, margin=lambda: job.margin
+            )
+            await self._settle(job, mended)
+        except Exception as error:
+            _log.exception("repair of blob %s", job.ref.blob.hex())
+            mended = Mended(0, reason=str(error))
+            if job.row is not None:
+                self._blocked[job.margin] += 1
+        finally:
+            del self._running[job.ref.blob]
+            for waiter in job.waiters:
+                if mended is None:
+                    waiter.cancel()
+                elif not waiter.done():
+                    waiter.set_result(mended)
+            self._turn.set()
+
+    async def _settle(self, job: Job, mended: Mended) -> None:
+        """Keep account of what a job has come to, in its row and of the devices."""
+        for osd in mended.accepted - mended.refused:
+            self._backoff.accepted(osd)
+        for osd in mended.refused:
+            self._backoff.refused(osd)
+            self._work.set()  # the wait for the next look is shorter now
+        if mended.reason and not mended.gone:
+            _log.warning("blob %s is not whole yet: %s", job.ref.blob.hex(), mended.reason)
+        if job.row is None:
+            return
+        record = decode_repair(job.row)
+        left = 0 if mended.gone else record.mask & ~mended.whole
+        new = RepairRecord(left, record.examine).pack() if left else None
+        if new != job.row:
+            row = keys.repair(job.ref.blob)
+            try:
+                await self._kv.commit([Equals(row, job.row)], [(row, new)])
+            except CommitConflict:
+                self.wake()  # more was found meanwhile
+                return
+        if left:
+            self._blocked[job.margin] += 1
+            if mended.hopeless:
+                self._unmendable.refused(job.ref.blob)
+        else:
+            self._unmendable.accepted(job.ref.blob)

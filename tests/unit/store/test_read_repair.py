@@ -114,16 +114,16 @@ async def test_a_disk_that_is_replaced_again_while_it_is_filled(kit):
     for key, data in objects.items():
         await kit.put(key, data)
     before = kit.shards()[2]
-    mend, count = kit.store.repairer._mend, 0
+    mend, count = kit.store.repairer._mender.mend, 0
 
-    async def replacing(ref, positions):
+    async def replacing(*args, **more):
         nonlocal count
         count += 1
         if count == 10:
             await kit.replace(2)
-        return await mend(ref, positions)
+        return await mend(*args, **more)
 
-    kit.store.repairer._mend = replacing
+    kit.store.repairer._mender.mend = replacing
     await kit.replace(2)
     deadline = time.monotonic() + 10
     while kit.shards().get(2) != before:

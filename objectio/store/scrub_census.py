@@ -1,0 +1,233 @@
+"""The census that a scrub pass takes: of one blob, and of one device.
+
+Blobs are looked at by their rows: every shard on every device that is up is read, and the shards of
+a stripe are compared with each other. Devices are looked at by their indexes, for what no blob
+accounts for: shards of no blob, shards that another OSD should have, and what the store keeps for
+itself. Nothing is called healthy that was not read.
+
+What looks wrong is looked at twice, since repair, moves and deletes go on meanwhile; and what was
+deleted meanwhile is not damaged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, Protocol
+
+from objectio.abc.shardstore import ShardCoordinates, ShardInfo, ShardStore, ShardWrite
+from objectio.errors import StorageError
+from objectio.kv.store import KVStore
+from objectio.meta import keys
+from objectio.meta.records import BlobRef, decode_blob_row
+from objectio.model.stripe import ShardKey, is_reserved
+from objectio.store.devices import Devices
+from objectio.store.memory import ByteBudget
+from objectio.store.pools import Pool, Pools
+from objectio.store.repair_blob import answered, submitted
+from objectio.store.verify import Examined, StripeChecks, is_damage
+
+_log: Final = logging.getLogger("objectio.store")
+
+_KEYS: Final = 500
+
+Counts = Counter[str]
+"""By the names of `ScrubReport`'s fields."""
+
+
+class Damaged(Protocol):
+    """Repair, as scrubbing knows it."""
+
+    def __call__(self, ref: BlobRef, mask: int, *, examine: bool = False) -> None: ...
+
+
+class Census:
+    """`read` is awaited with the bytes of each read before it is made: it keeps to the rate."""
+
+    def __init__(
+        self,
+        kv: KVStore,
+        devices: Devices,
+        pools: Pools,
+        checks: StripeChecks,
+        budget: ByteBudget,
+        *,
+        damaged: Damaged,
+        read: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._kv = kv
+        self._stores = devices.stores
+        self._pools = pools
+        self._checks = checks
+        self._budget = budget
+        self._damaged = damaged
+        self._read = read
+
+    # Blobs.
+
+    async def blob(self, ref: BlobRef) -> Counts:
+        """Look at all of a blob; tells repair what it finds."""
+        stripes = range(self._pools.get(ref.pool).stripes(ref.size))
+        counts: Counts = Counter(blobs=1)
+        mask, whole, unread, examine = 0, True, False, False
+        hopeless: list[Examined] = []
+        for stripe in stripes:
+            found = await self._stripe(ref, stripe)
+            whole = whole and found.whole
+            unread = unread or bool(found.down) or found.survey.doubtful
+            _count(counts, found)
+            if not found.located and not found.down:
+                hopeless.append(found)
+            mask |= found.to_repair
+            examine = examine or not found.fits
+        counts["healthy"] += whole
+        counts["unread"] += unread
+        counts["unrepairable"] += len(hopeless)
+        if not whole and await self._kv.aget(keys.blob(ref.blob)) is None:
+            return Counter()
+        for found in hopeless:
+            what = "has too few shards" if found.fits else "does not fit together"
+            text = "stripe %d of blob %s %s, and cannot be repaired"
+            _log.error(text, found.survey.stripe, ref.blob.hex(), what)
+        if mask:
+            self._damaged(ref, mask, examine=examine)
+        return counts
+
+    async def _stripe(self, ref: BlobRef, stripe: int) -> Examined:
+        found = await self._examine(ref, stripe)
+        return found if found.whole else await self._examine(ref, stripe)
+
+    async def _examine(self, ref: BlobRef, stripe: int) -> Examined:
+        (survey,) = await self._checks.survey(ref, [stripe])
+        size = survey.shard_bytes * len(survey.held)
+        await self._read(size)
+        await self._budget.acquire(size)
+        try:
+            found, _ = await self._checks.examine(ref, survey)
+        finally:
+            self._budget.release(size)
+        return found
+
+    # Devices.
+
+    async def device_page(
+        self, osd: int, after: ShardKey | None
+    ) -> tuple[Counts, ShardKey | None, int]:
+        """Look at the next shards of an OSD. Returns the last of them, None at the end, and how many
+        of the store's own were damaged."""
+        store = self._stores.get(osd)
+        if store is None:
+            return Counter(), None, 0
+        page = await store.scan(after, _KEYS)
+        counts: Counts = Counter()
+        reserved = 0
+        rows = await self._rows(page)
+        for info in page:
+            if is_reserved(info.key.blob):
+                damage = await self._verify(store, info, counts)
+                reserved += damage
+            elif (ref := rows.get(info.key.blob)) is not None:
+                await self._placed(osd, store, info, ref, counts)
+        return counts, page[-1].key if len(page) == _KEYS else None, reserved
+
+    async def _rows(self, page: Sequence[ShardInfo]) -> dict[bytes, BlobRef]:
+        blobs = list({info.key.blob for info in page if not is_reserved(info.key.blob)})
+        rows = await self._kv.aget_many([keys.blob(blob) for blob in blobs])
+        return {
+            blob: decode_blob_row(raw).ref
+            for blob, raw in zip(blobs, rows, strict=True)
+            if raw is not None
+        }
+
+    async def _verify(self, store: ShardStore, info: ShardInfo, counts: Counts) -> bool:
+        """Read a shard that no look at a blob reads. Whether it is damaged."""
+        await self._read(info.length)
+        try:
+            await store.read(info.key)
+        except StorageError as error:
+            # Gone meanwhile is not damaged.
+            damage = is_damage(error) and (await store.stat([info.key]))[0] is not None
+            counts["corrupt"] += damage
+            return damage
+        counts["shards"] += 1
+        counts["bytes"] += info.length
+        return False
+
+    async def _placed(
+        self, osd: int, store: ShardStore, info: ShardInfo, ref: BlobRef, counts: Counts
+    ) -> None:
+        """See whether a shard is where it should be; if not, take it there or away."""
+        pool = self._pools.get(ref.pool)
+        position = info.key.position
+        if not _names_a_shard(pool, ref, info.key):
+            counts["misplaced"] += await self._take_away(store, info, lambda: True)
+            return
+        if pool.members(ref.blob)[position] == osd:
+            return
+        if self._belongs(osd, ref, position):  # its group moves; the look at the blob chose one
+            await self._verify(store, info, counts)
+            return
+        if await self._kv.aget(keys.blob(ref.blob)) is None:
+            return  # being deleted
+        counts["misplaced"] += 1
+        await self._bring_home(osd, store, info, ref)
+
+    def _belongs(self, osd: int, ref: BlobRef, position: int) -> bool:
+        pool = self._pools.get(ref.pool)
+        former = pool.former(ref.blob)
+        here = pool.members(ref.blob)[position] == osd
+        return here or (former is not None and former[position] == osd)
+
+    async def _bring_home(self, osd: int, store: ShardStore, info: ShardInfo, ref: BlobRef) -> None:
+        """A shard on an OSD that should not have it goes, once the one that should does have it."""
+        position = info.key.position
+        (survey,) = await self._checks.survey(ref, [info.key.stripe])
+        if survey.doubtful:
+            return
+        if position not in survey.held:
+            home = self._stores.get(self._pools.get(ref.pool).members(ref.blob)[position])
+            fits = (info.length, info.generation) == (survey.shard_bytes, survey.generation)
+            if home is None or not fits or not await self._copy(store, home, info, ref):
+                return  # repair makes it anew; the next pass comes again
+        else:
+            await self._read(info.length)
+            answer = (await self._checks.read(ref, survey, [position]))[position]
+            if isinstance(answer, StorageError):
+                return
+        await self._take_away(store, info, lambda: not self._belongs(osd, ref, position))
+
+    async def _copy(
+        self, store: ShardStore, home: ShardStore, info: ShardInfo, ref: BlobRef
+    ) -> bool:
+        pool = self._pools.get(ref.pool)
+        await self._read(info.length)
+        try:
+            payload = await store.read(info.key)
+        except StorageError:
+            return False
+        size = pool.stripe_bytes(ref.size, info.key.stripe)
+        coordinates = ShardCoordinates(pool.family, pool.code.k, pool.code.m, size, info.generation)
+        write = ShardWrite(info.key, (payload,), coordinates)
+        return await answered(submitted(partial(home.submit, write))) is None
+
+    @staticmethod
+    async def _take_away(store: ShardStore, info: ShardInfo, still: Callable[[], bool]) -> bool:
+        """Delete it, unless that has become wrong."""
+        if not still():
+            return False
+        return await answered(submitted(partial(store.submit_delete, [info.key]))) is None
+
+
+def _count(counts: Counts, found: Examined) -> None:
+    counts["shards"] += found.shards
+    counts["bytes"] += found.bytes
+    counts["missing"] += found.missing.bit_count()
+    counts["corrupt"] += found.corrupt.bit_count()
+    counts["stale"] += found.stale.bit_count()
+    counts["inconsistent"] += not found.fits
+
+
+def _names_a_shard(pool: Pool, ref: BlobRef, key: ShardKey) -> bool:
+    return key.position < pool.code.width and key.stripe < pool.stripes(ref.size)
