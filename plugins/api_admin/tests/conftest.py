@@ -1,0 +1,183 @@
+"""A front end over an admin that writes down what it was asked, and a whole server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+
+import pytest
+from objectio_api_admin.frontend import AdminFactory
+
+from objectio.abc.admin import (
+    DiskStatus,
+    Finding,
+    JournalStatus,
+    RebalanceStatus,
+    RepairStatus,
+    ScrubReport,
+    ScrubStatus,
+)
+from objectio.abc.api import ApiContext
+from objectio.abc.metrics import NullMetrics
+from objectio.errors import InvalidRequest, NotFound
+from objectio.iam.credentials import root_credential
+from objectio.iam.signer import sign_request
+from objectio.testing.api import call
+from objectio.testing.cluster import LocalServer
+from objectio.testing.objects import MemoryObjects
+
+
+class WrittenAdmin:
+    """Six disks, of which number 3 is down. `asked` has every call."""
+
+    def __init__(self):
+        self.asked = []
+        self.fails = None
+
+    def _note(self, *call):
+        self.asked.append(call)
+        if self.fails is not None:
+            raise self.fails
+
+    def _disk(self, osd):
+        if osd not in range(6):
+            raise NotFound(f"there is no OSD {osd} in the configuration", kind="osd")
+        down = osd == 3
+        return DiskStatus(
+            osd=osd,
+            path=f"/srv/{osd}",
+            host="h",
+            rack="r",
+            weight=1.0,
+            state="down" if down else "up",
+            capacity_bytes=None if down else 1 << 40,
+        )
+
+    async def disks(self):
+        self._note("disks")
+        return [self._disk(osd) for osd in range(6)]
+
+    async def replace(self, osd):
+        self._note("replace", osd)
+        if self._disk(osd).state == "up":
+            raise InvalidRequest(f"OSD {osd} is in service")
+        return self._disk(osd)
+
+    async def drain(self, osd):
+        self._note("drain", osd)
+        return self._disk(osd)
+
+    async def undrain(self, osd):
+        self._note("undrain", osd)
+        return self._disk(osd)
+
+    async def remove(self, osd):
+        self._note("remove", osd)
+        return self._disk(osd)
+
+    async def repair(self):
+        self._note("repair")
+        return RepairStatus(
+            active=True,
+            waiting={0: 1, 2: 7},
+            blocked=0,
+            refilling=(3,),
+            repaired_shards=5,
+            repaired_bytes=500,
+            bytes_left=900,
+            bytes_per_second=100.0,
+            seconds_left=9.0,
+        )
+
+    async def scrub(self):
+        self._note("scrub")
+        last = ScrubReport(begun_ms=1, finished_ms=2, blobs=3, healthy=3)
+        return ScrubStatus(running=False, progress=0.0, current=None, last=last, next_ms=9)
+
+    async def start_scrub(self):
+        self._note("start_scrub")
+        return ScrubStatus(
+            running=True, progress=0.5, current=ScrubReport(begun_ms=5), last=None, next_ms=None
+        )
+
+    async def rebalance(self):
+        self._note("rebalance")
+        return RebalanceStatus(
+            epoch=3,
+            groups=128,
+            groups_moving=1,
+            groups_waiting=2,
+            moved_shards=3,
+            moved_bytes=4,
+            bytes_left=5,
+            bytes_per_second=6.0,
+            seconds_left=None,
+            degraded_spread=("pool 1",),
+        )
+
+    async def journal(self):
+        self._note("journal")
+        return JournalStatus(
+            enabled=True,
+            copies_wanted=3,
+            osds=(0, 1, 2),
+            sequence=9,
+            checkpoint_sequence=4,
+            waiting=0,
+            bytes_since_checkpoint=77,
+        )
+
+    async def doctor(self):
+        self._note("doctor")
+        return [Finding(severity="warning", what="w", meaning="m", action="a")]
+
+
+@pytest.fixture
+def admin():
+    return WrittenAdmin()
+
+
+@pytest.fixture
+def front_end(admin):
+    return AdminFactory().build(
+        ApiContext(objects=MemoryObjects(), metrics=NullMetrics(), admin=admin)
+    )
+
+
+@pytest.fixture
+def ask(front_end):
+    """`await ask("GET", "/v1/disks")` → (status, what the JSON says)."""
+
+    async def ask_(method, path, **more):
+        answer = await call(front_end, method, f"/_admin{path}", **more)
+        assert answer.headers["content-type"] == "application/json"
+        return answer.status, json.loads(answer.body)
+
+    return ask_
+
+
+class Server(LocalServer):
+    def ask(self, method, path, keys=None):
+        """(status, body) of a request; `keys` sign it."""
+        host, port = self.address
+        headers = [(b"host", f"{host}:{port}".encode())]
+        if method == "POST":
+            headers.append((b"content-length", b"0"))
+        if keys is not None:
+            headers = sign_request(root_credential(*keys), method, path.encode(), b"", headers)
+        connection = http.client.HTTPConnection(host, port, timeout=30)
+        try:
+            connection.putrequest(method, path, skip_host=True)
+            for name, value in headers:
+                connection.putheader(name, value)
+            connection.endheaders()
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("server") / "data") as started:
+        yield started

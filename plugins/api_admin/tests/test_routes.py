@@ -1,0 +1,204 @@
+"""Each route: what it asks of the store, what it answers, and who may not."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from objectio_api_admin.frontend import AdminFactory
+from objectio_api_admin.routes import OSD, ROUTES
+
+from objectio import errors
+from objectio.abc.api import ANONYMOUS, ApiContext
+from objectio.abc.metrics import NullMetrics
+from objectio.testing.api import NOBODY, call
+from objectio.testing.objects import MemoryObjects
+
+every_route = pytest.mark.parametrize(
+    "route", ROUTES, ids=lambda route: f"{route.method} {route.path}"
+)
+
+
+def path_of(route):
+    return f"/_admin{route.path.replace(OSD, '3')}"
+
+
+# Who may not. The table is the only way in, so no route can be forgotten here.
+
+
+@every_route
+def test_without_a_signature_a_route_is_closed(server, route):
+    status, body = server.ask(route.method, path_of(route))
+    assert status == 403
+    assert json.loads(body)["error"]["code"] == "Unauthenticated"
+
+
+@every_route
+def test_with_a_wrong_secret_a_route_is_closed(server, route):
+    access_key, secret_key = server.credentials
+    wrong = secret_key[:-1] + ("a" if secret_key[-1] != "a" else "b")
+    for keys, code in (
+        ((access_key, wrong), "SignatureMismatch"),
+        (("SOMEBODYELSE", secret_key), "UnknownAccessKey"),
+    ):
+        status, body = server.ask(route.method, path_of(route), keys)
+        assert status == 403
+        assert json.loads(body)["error"]["code"] == code
+
+
+@every_route
+async def test_nobody_but_the_root_gets_to_the_store(admin, ask, route):
+    for identity in (ANONYMOUS, NOBODY):
+        status, said = await ask(route.method, path_of(route)[len("/_admin") :], identity=identity)
+        assert status == 403
+        assert said["error"]["code"] in ("Unauthenticated", "AccessDenied")
+    assert admin.asked == []
+
+
+@every_route
+async def test_a_route_asks_the_gate_for_its_action(front_end, admin, route):
+    asked = []
+    answer = await call(
+        front_end,
+        route.method,
+        path_of(route),
+        identity=NOBODY,
+        allows=lambda action, resource: asked.append((action, resource)) or False,
+    )
+    assert answer.status == 403
+    resource = f"arn:objectio:admin:::{route.resource.replace(OSD, '3')}"
+    assert asked == [(f"admin:{route.action}", resource)]
+    assert admin.asked == []
+
+
+def test_no_two_routes_are_one_action():
+    assert len({route.action for route in ROUTES}) == len(ROUTES)
+
+
+def test_changes_are_no_gets():
+    assert {route.method for route in ROUTES} == {"GET", "POST"}
+    reads = ("List", "Get", "Diagnose")
+    for route in ROUTES:
+        assert (route.method == "GET") == route.action.startswith(reads), route
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.method == "GET"], ids=lambda route: route.path
+)
+def test_a_real_store_answers_each_question(server, route):
+    status, body = server.ask(route.method, path_of(route), server.credentials)
+    assert status == 200
+    assert json.loads(body)
+
+
+def test_s3_does_not_see_it(server):
+    pytest.importorskip("objectio_api_s3", reason="the plugin api_s3 is not installed")
+    for path in ("/_admin", "/_admin/", "/_admin/some/key"):
+        status, body = server.ask("GET", path, server.credentials)
+        assert status == 404
+        assert json.loads(body)["error"]["code"] == "NotFound"
+    status, body = server.ask("GET", "/_administer", server.credentials)
+    assert b"<Error>" in body, "another name is a bucket's"
+
+
+# What is asked and answered.
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "asked"),
+    [
+        ("GET", "/v1/disks", ("disks",)),
+        ("GET", "/v1/disks/2", ("disks",)),
+        ("POST", "/v1/disks/3/replace", ("replace", 3)),
+        ("POST", "/v1/disks/2/drain", ("drain", 2)),
+        ("POST", "/v1/disks/2/undrain", ("undrain", 2)),
+        ("POST", "/v1/disks/2/remove", ("remove", 2)),
+        ("GET", "/v1/repair", ("repair",)),
+        ("GET", "/v1/scrub", ("scrub",)),
+        ("POST", "/v1/scrub", ("start_scrub",)),
+        ("GET", "/v1/rebalance", ("rebalance",)),
+        ("GET", "/v1/journal", ("journal",)),
+        ("GET", "/v1/doctor", ("doctor",)),
+    ],
+)
+async def test_a_route_asks_the_store_for_one_thing(admin, ask, method, path, asked):
+    status, _ = await ask(method, path)
+    assert status == 200
+    assert admin.asked == [asked]
+
+
+async def test_answers_are_the_statuses(ask):
+    _, said = await ask("GET", "/v1/disks")
+    assert [disk["osd"] for disk in said["disks"]] == list(range(6))
+    _, said = await ask("GET", "/v1/disks/3")
+    assert (said["osd"], said["state"], said["capacity_bytes"]) == (3, "down", None)
+    _, said = await ask("GET", "/v1/repair")
+    assert said["waiting"] == {"0": 1, "2": 7}
+    _, said = await ask("POST", "/v1/scrub")
+    assert (said["running"], said["current"]["begun_ms"], said["last"]) == (True, 5, None)
+    _, said = await ask("GET", "/v1/doctor")
+    assert said["findings"] == [{"severity": "warning", "what": "w", "meaning": "m", "action": "a"}]
+
+
+# Errors.
+
+
+@pytest.mark.parametrize("path", ["/v1/disks/77", "/v1/disks/77/replace"])
+async def test_an_osd_that_is_not_configured(ask, path):
+    status, said = await ask("POST" if path.endswith("e") else "GET", path)
+    assert (status, said["error"]["code"]) == (404, "NotFound")
+    assert "77" in said["error"]["message"]
+
+
+async def test_what_cannot_be_done_now_is_a_conflict_with_its_sentence(ask):
+    assert await ask("POST", "/v1/disks/1/replace") == (
+        409,
+        {"error": {"code": "InvalidRequest", "message": "OSD 1 is in service"}},
+    )
+
+
+async def test_another_method_is_told_the_right_ones(front_end):
+    answer = await call(front_end, "DELETE", "/_admin/v1/scrub")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, POST")
+
+
+async def test_a_query_is_refused(ask):
+    status, said = await ask("GET", "/v1/disks?all=1")
+    assert (status, said["error"]["code"]) == (400, "MalformedRequest")
+
+
+async def test_a_body_is_refused(ask, admin):
+    status, _ = await ask("POST", "/v1/scrub", body=b"{}")
+    assert status == 413
+    assert admin.asked == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.CommitConflict("x"), 503),
+        (errors.Unavailable("x"), 503),
+        (errors.DeviceFailed("x"), 503),
+        (errors.ConfigError("secret"), 500),
+        (RuntimeError("secret"), 500),
+    ],
+)
+async def test_failures_of_the_store(ask, admin, error, status):
+    admin.fails = error
+    found, said = await ask("GET", "/v1/repair")
+    assert found == status
+    assert "secret" not in said["error"]["message"]
+
+
+async def test_a_node_that_manages_no_storage_says_so():
+    front_end = AdminFactory().build(ApiContext(objects=MemoryObjects(), metrics=NullMetrics()))
+    answer = await call(front_end, "GET", "/_admin/v1/disks")
+    assert answer.status == 501
+
+
+def test_the_readme_names_every_route():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    rows = set(re.findall(r"^\| (GET|POST) \| `([^`]+)` \| `admin:(\w+)`", readme, re.MULTILINE))
+    assert rows == {(route.method, route.path, route.action) for route in ROUTES}
