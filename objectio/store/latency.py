@@ -84,7 +84,9 @@ class ReadTimes:
     def patience_seconds(self, osd: int, now: float) -> float:
         """For how long a read of the device may take without being called slow."""
         others = sorted(
-            each.recent_seconds(now) for other, each in list(self._devices.items()) if other != osd
+            each.recent_seconds(now)
+            for other, each in list(self._devices.items())
+            if other != osd and other not in self.slow
         )
         typical = others[(len(others) - 1) // 2] if others else 0.0
         return max(self.hedge_seconds, min(_PEER_FACTOR * typical, _PATIENCE_SECONDS_MAX))
@@ -119,6 +121,7 @@ class ReadTimes:
             return
         times.late = 0
         if osd in self.slow and now >= times.retry_at and not self.overdue(osd, now):
+            times.peak_seconds = seconds  # what it took while it was slow is no measure for others
             self.slow.discard(osd)
 
     def cure(self, osd: int) -> None:
