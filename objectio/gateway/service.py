@@ -15,7 +15,7 @@ from objectio.gateway.gate import Gate
 from objectio.gateway.server import HttpServer
 from objectio.iam.credentials import CREDENTIALS_FILE, RootCredentials
 from objectio.meta.records import PoolRecord
-from objectio.model.cluster import ClusterMap, Osd, OsdId
+from objectio.model.cluster import Osd, OsdId
 from objectio.store.absent import (
     AbsentJournal,
     AbsentMoves,
@@ -24,6 +24,7 @@ from objectio.store.absent import (
     part,
 )
 from objectio.store.admin import StoreAdmin
+from objectio.store.clustermap import load_map
 from objectio.store.doctor import Surroundings
 from objectio.store.gauges import Gauges
 from objectio.store.pools import Pools
@@ -89,7 +90,7 @@ class GatewayService:
             pool.placement_groups,
             pool.placement or parts.best_name("placement"),
         )
-        await pools.load(record, ClusterMap(epoch=1, osds=self._topology()), pool.codec)
+        await pools.load(record, await load_map(kv, self._topology()), pool.codec)
         settings = config.store
         store = ObjectStore(
             kv,

@@ -3,7 +3,7 @@
 One letter says the kind, so that kinds never mix in a scan. Bucket ids are 8 bytes and never used
 again, so a bucket that is created anew does not see the rows of its namesake.
 
-    c…                                  cluster: identity, OSDs, pools, placement groups
+    c…                                  cluster: identity, map, OSDs, pools, placement groups, moves
     B <bucket name>                     BucketRecord
     o <bucket id> <key>                 ObjectRecord: the current version
     m <manifest id>                     the blobs of an object with many parts
@@ -26,6 +26,8 @@ POOLS: Final = b"c/pool/"
 GROUPS: Final = b"c/groups/"
 OSDS: Final = b"c/osd/"
 REFILLS: Final = b"c/refill/"
+MAP: Final = b"c/map"
+MOVES: Final = b"c/move/"
 SCRUB: Final = b"c/scrub"
 BUCKETS: Final = b"B"
 BLOBS: Final = b"r"
@@ -42,6 +44,10 @@ def pool(pool_id: int) -> bytes:
 
 def groups(pool_id: int) -> bytes:
     return GROUPS + encode_uint(pool_id, 4)
+
+
+def move(pool_id: int, group: int) -> bytes:
+    return MOVES + encode_uint(pool_id, 4) + encode_uint(group, 4)
 
 
 def osd(osd_id: int) -> bytes:

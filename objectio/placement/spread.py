@@ -33,7 +33,7 @@ class Spread:
         self.levels = tuple(levels[levels.index(rule.failure_domain) : -1])
         """Those above the disk that have a limit, from wide to narrow."""
         self.limits = self._limits()
-        self._domains = {
+        self._domains: dict[int, tuple[tuple[FailureDomain, str], ...]] = {
             osd.id: tuple((level, osd.domain(level)) for level in self.levels)
             for osd in cluster.osds
         }

@@ -1,9 +1,9 @@
 """Garbage: taking the shards of blobs that nothing refers to off the devices.
 
-Two ways lead here. The commit that makes a blob unreachable (a delete, an overwrite, an abort)
-writes a garbage row in the same stroke. And a write that never got as far as its commit, because the
-process or the client died, leaves orphans: shards whose blob has no row at all; a sweep over the
-devices finds these.
+Three ways lead here. The commit that makes a blob unreachable (a delete, an overwrite, an abort)
+writes a garbage row in the same stroke. A write that never got as far as its commit, because the
+process or the client died, leaves orphans: shards whose blob has no row at all. And a group that has
+moved leaves its shards where they were. A sweep over the devices finds these two.
 
 A blob that is being read is left alone until its last reader is done.
 """
@@ -15,19 +15,20 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from objectio.abc.shardstore import ShardStore
+from objectio.abc.shardstore import ShardInfo, ShardStore
 from objectio.errors import ObjectIOError
 from objectio.kv.keys import encode_uint
 from objectio.kv.store import KVStore
 from objectio.meta import keys
-from objectio.meta.records import BlobRef, decode_blobs, encode
-from objectio.model.stripe import BlobId, ShardKey, is_reserved
+from objectio.meta.records import BlobRef, decode_blob_row, decode_blobs, encode
+from objectio.model.stripe import BlobId, ShardKey, blob_created_ms, is_reserved
+from objectio.placement.groups import group_of
 from objectio.store.devices import Devices
-from objectio.store.pools import Pools
+from objectio.store.pools import Pool, Pools
 
 _log: Final = logging.getLogger("objectio.store")
 
@@ -37,6 +38,11 @@ _IDLE_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.25
 """Garbage is cheaper by the hundred: one sync of each device for all of it."""
 _SWEEP_SECONDS: Final = 3600.0
+_SWEEP_AGAIN_SECONDS: Final = 1.0
+"""When somebody still read what should have gone."""
+_STUCK_SECONDS: Final = 300.0
+"""When the only copy was at the wrong place, or nobody could tell."""
+_YOUNG_MS: Final = 3_600_000
 _SWEEP_PAGE: Final = 1000
 _DELETE_AT_ONCE: Final = 5000
 """Shards of one device in one item: what comes behind it waits for so many tombstones at most."""
@@ -73,6 +79,15 @@ class Collector:
         self._collecting = False
         self._sweeping = False
         self._rows_left = 0
+        self._begun_ms = int(time.time() * 1000)
+        self._given_up: set[bytes] = set()
+        """Blobs of this process that ended without a row."""
+        self._unswept: set[int] = set()
+        self._stuck: set[int] = set()
+        """OSDs with copies that cannot go as long as the right OSDs lack them, or are down."""
+        self._sweep_due = asyncio.Event()
+        self._left: dict[tuple[int, int], set[tuple[int, ...]]] = {}
+        """Where groups were before they moved, until that is swept."""
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -143,7 +158,8 @@ class Collector:
         await self._kv.commit([], [])
         rows = await self._kv.aget_many([keys.blob(ref.blob) for ref in refs])
         unowned = [ref for ref, row in zip(refs, rows, strict=True) if row is None]
-        await self._delete(unowned)  # what cannot be reached now is an orphan for the sweep
+        unreached = await self._delete(unowned)
+        self._given_up.update(unreached)  # orphans for the sweep
         del self._abandoned[: len(refs)]
         self._active.difference_update(ref.blob for ref in refs)
         if self._abandoned:
@@ -197,9 +213,7 @@ class Collector:
         blobs_of: dict[int, list[bytes]] = {}
         for ref in refs:
             pool = self._pools.get(ref.pool)
-            for position, osd in enumerate(pool.members(ref.blob)):
-                if osd < 0:
-                    continue
+            for osd, position in self._places(pool, ref.blob):
                 blobs_of.setdefault(osd, []).append(ref.blob)
                 by_osd.setdefault(osd, []).extend(
                     ShardKey(BlobId(ref.blob), stripe, position)
@@ -217,6 +231,17 @@ class Collector:
                     unreached.setdefault(blob, set()).add(osd)
         return unreached
 
+    def _places(self, pool: Pool, blob: bytes) -> set[tuple[int, int]]:
+        """Every OSD and position that a shard of the blob may be at: where it belongs, where its
+        group comes from, and where it was until its group's last move was done."""
+        group = group_of(blob, len(pool.groups))
+        sets = [pool.groups[group], *self._left.get((pool.id, group), ())]
+        if group in pool.moving:
+            sets.append(pool.moving[group])
+        return {
+            (osd, position) for members in sets for position, osd in enumerate(members) if osd >= 0
+        }
+
     @staticmethod
     async def _delete_on(store: ShardStore | None, shards: Sequence[ShardKey]) -> bool:
         if store is None:
@@ -233,40 +258,191 @@ class Collector:
             return False
         return True
 
-    # Orphans.
+    # What should not be there.
+
+    def vacate(self, pool: int, group: int, former: Sequence[int]) -> None:
+        """A group has moved: its shards are to go from where they were. Until they are gone, what
+        is deleted is deleted there, too."""
+        self._left.setdefault((pool, group), set()).add(tuple(former))
+        self.sweep_soon(*(osd for osd in former if osd >= 0))
+
+    def sweep_soon(self, *osds: int) -> None:
+        self._unswept.update(osds)
+        self._sweep_due.set()
+
+    def up(self, osd: int, *, blank: bool) -> None:
+        """It may have been away while groups left it, or blobs were deleted."""
+        self.sweep_soon(osd, *self._stuck)
+
+    def down(self, osd: int, reason: str) -> None:
+        """What is to be swept there waits."""
 
     async def _run_sweeps(self) -> None:
+        self._unswept.update(self._devices.stores)
+        loop = asyncio.get_running_loop()
+        due, stuck_due = loop.time() + _SWEEP_SECONDS, loop.time() + _STUCK_SECONDS
         while True:
+            self._sweep_due.clear()
             self._sweeping = True
-            for osd in list(self._devices.stores):
-                try:
-                    await self.sweep(osd)
-                except Exception as error:
-                    _log.warning("sweeping OSD %d: %s", osd, error)
-            self._sweeping = False
-            await asyncio.sleep(_SWEEP_SECONDS)
+            await self._sweep_all()
+            reachable = self._unswept & self._devices.stores.keys()
+            self._sweeping = bool(reachable)
+            until = min(due, stuck_due)
+            if reachable:
+                until = min(until, loop.time() + _SWEEP_AGAIN_SECONDS)
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._sweep_due.wait()
+            except TimeoutError:
+                pass
+            if loop.time() >= due:
+                self._unswept.update(self._devices.stores)
+                due = loop.time() + _SWEEP_SECONDS
+            if loop.time() >= stuck_due:
+                self._unswept.update(self._stuck)
+                stuck_due = loop.time() + _STUCK_SECONDS
+
+    async def _sweep_all(self) -> None:
+        for osd in sorted(self._unswept & self._devices.stores.keys()):
+            self._unswept.discard(osd)
+            self._stuck.discard(osd)
+            try:
+                await self.sweep(osd)
+            except Exception as error:
+                self._unswept.add(osd)
+                _log.warning("sweeping OSD %d: %s", osd, error)
+        self._forget_left()
+
+    def _forget_left(self) -> None:
+        """Where groups were is forgotten once nothing is to be swept there."""
+        configured = {slot.osd for slot in self._devices.slots}
+        waiting = (self._unswept | self._stuck) & configured
+        for place, sets in list(self._left.items()):
+            sets.difference_update([former for former in sets if not waiting.intersection(former)])
+            if not sets:
+                del self._left[place]
 
     async def sweep(self, osd: int) -> int:
-        """Delete shards on an OSD whose blob nothing knows. Returns how many there were."""
+        """Delete shards on an OSD that should not be there: of blobs that nothing knows, and those
+        that are at their right place by now. Returns how many orphans there were."""
         store = self._devices.stores.get(osd)
         after: ShardKey | None = None
-        orphans = 0
+        orphans = moved = 0
         while store is not None:
             page = await store.scan(after, _SWEEP_PAGE)
-            # What is under way now is no orphan; what is not is either committed by now, and then
-            # has a row, or never will be. So `active` is looked at first.
-            seen = {info.key.blob for info in page if not is_reserved(info.key.blob)}
-            blobs = list(seen - self._active)
-            rows = await self._kv.aget_many([keys.blob(blob) for blob in blobs])
-            unknown = {blob for blob, row in zip(blobs, rows, strict=True) if row is None}
-            doomed = [info.key for info in page if info.key.blob in unknown]
+            infos = [info for info in page if not is_reserved(info.key.blob)]
+            refs, unknown = await self._owners(infos)
+            doomed = [info.key for info in infos if info.key.blob in unknown]
             if doomed:
                 orphans += len(doomed)
                 await self._delete_on(store, doomed)
+            if strays := self._strays(osd, infos, refs):
+                moved += await self._delete_strays(osd, store, strays, refs)
             if len(page) < _SWEEP_PAGE:
                 break
             after = page[-1].key
             await asyncio.sleep(0)
-        if orphans:
-            _log.info("OSD %d: %d orphaned shards deleted", osd, orphans)
+        if orphans or moved:
+            _log.info("OSD %d: %d orphaned, %d moved shards deleted", osd, orphans, moved)
         return orphans
+
+    async def _owners(
+        self, infos: Sequence[ShardInfo]
+    ) -> tuple[Mapping[bytes, BlobRef], frozenset[bytes]]:
+        """The blobs of the shards that have a row, and those that are garbage.
+
+        What has no row is not always garbage. A blob under way has none yet; `active` is looked at
+        first, so what is not in it is either committed by now, and then has a row, or never will be.
+        That holds for the blobs of this process. Those of the one before it are all ended, since
+        it owned this store alone, as this one does. Should anybody else ever write here, a blob in
+        nobody's row is left alone for an hour, unless this process itself gave it up.
+        """
+        seen: set[bytes] = {info.key.blob for info in infos}
+        idle = list(seen - self._active)
+        rows = await self._kv.aget_many([keys.blob(blob) for blob in idle])
+        found = dict(zip(idle, rows, strict=True))
+        refs = {blob: decode_blob_row(row).ref for blob, row in found.items() if row is not None}
+        old_ms = int(time.time() * 1000) - _YOUNG_MS
+        self._given_up = {blob for blob in self._given_up if blob_created_ms(blob) > old_ms}
+        unknown = frozenset(
+            blob
+            for blob, row in found.items()
+            if row is None
+            and (blob_created_ms(blob) <= max(old_ms, self._begun_ms) or blob in self._given_up)
+        )
+        return refs, unknown
+
+    async def orphaned(self, infos: Sequence[ShardInfo]) -> list[ShardKey]:
+        """Those of the shards whose blob nothing knows. They go with the next sweep."""
+        infos = [info for info in infos if not is_reserved(info.key.blob)]
+        _, unknown = await self._owners(infos)
+        return [info.key for info in infos if info.key.blob in unknown]
+
+    async def misplaced(self, osd: int, infos: Sequence[ShardInfo]) -> list[ShardKey]:
+        """Those of the shards on an OSD whose blob is known and has them elsewhere. They are copies
+        that a move of their group left, and go with the next sweep."""
+        infos = [info for info in infos if not is_reserved(info.key.blob)]
+        refs, _ = await self._owners(infos)
+        return self._strays(osd, infos, refs)
+
+    def _strays(
+        self, osd: int, infos: Sequence[ShardInfo], refs: Mapping[bytes, BlobRef]
+    ) -> list[ShardKey]:
+        strays: list[ShardKey] = []
+        for info in infos:
+            ref = refs.get(info.key.blob)
+            if ref is not None and osd not in self._homes(ref, info.key.position):
+                strays.append(info.key)
+        return strays
+
+    def _homes(self, ref: BlobRef, position: int) -> tuple[int, ...]:
+        """Where the shards of a position may rightly be."""
+        pool = self._pools.get(ref.pool)
+        members, former = pool.members(ref.blob), pool.former(ref.blob)
+        if position >= len(members):
+            return ()
+        return (members[position],) if former is None else (members[position], former[position])
+
+    async def _delete_strays(
+        self,
+        osd: int,
+        store: ShardStore,
+        strays: Sequence[ShardKey],
+        refs: Mapping[bytes, BlobRef],
+    ) -> int:
+        """Delete what is at its right place, too. What is not there yet, or is being read, stays
+        for now. The group may begin to move back here at any moment; so it is looked at again when
+        nothing can come in between any more. Who makes this OSD a member first syncs it, and what
+        was handed to it before that is done by then."""
+        there = await self._at_home(strays, refs)
+        doomed = [
+            key
+            for key in strays
+            if key in there
+            and key.blob not in self.pins
+            and osd not in self._homes(refs[key.blob], key.position)
+        ]
+        if doomed and not await self._delete_on(store, doomed):
+            doomed = []
+        if any(key.blob in self.pins for key in strays):
+            self._unswept.add(osd)
+        elif len(doomed) < len(strays):
+            self._stuck.add(osd)
+        return len(doomed)
+
+    async def _at_home(
+        self, shards: Sequence[ShardKey], refs: Mapping[bytes, BlobRef]
+    ) -> set[ShardKey]:
+        """Those of the shards that one of their right OSDs has."""
+        asked: dict[int, list[ShardKey]] = {}
+        for key in shards:
+            for home in self._homes(refs[key.blob], key.position):
+                asked.setdefault(home, []).append(key)
+        found: set[ShardKey] = set()
+        for home, wanted in asked.items():
+            store = self._devices.stores.get(home)
+            if store is None:
+                continue
+            infos = await store.stat(wanted)
+            found.update(key for key, info in zip(wanted, infos, strict=True) if info is not None)
+        return found

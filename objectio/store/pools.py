@@ -4,27 +4,41 @@ A pool is written down when it is first used and never changes; another configur
 pool for new objects, and the old ones stay readable. The members of each placement group are
 written down too: they follow from the cluster map at the time, and only a deliberate move of data
 changes them, so a disk more or less never hides what is stored.
+
+While a group moves it has two sets of members, and a row of its own: what is written goes to the new
+ones; what was there before is at the old ones until the last shard is copied. Both sets change in one
+commit, and the rows are always ahead of what this process believes, never behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from objectio.abc.erasure import CodecProfile
-from objectio.abc.kv import Absent, Equals
+from objectio.abc.kv import Absent, Check, Equals
 from objectio.abc.placement import Placement
 from objectio.erasure.code import ErasureCode, ErasureCodes
 from objectio.errors import CommitConflict, ConfigError, NotFound
 from objectio.kv.keys import decode_uint
 from objectio.kv.store import KVStore
 from objectio.meta import keys
-from objectio.meta.records import PoolRecord, decode_groups, decode_pool, encode
+from objectio.meta.records import (
+    MoveRecord,
+    PoolRecord,
+    decode_groups,
+    decode_move,
+    decode_pool,
+    encode,
+)
 from objectio.model.cluster import ClusterMap, FailureDomain, PlacementRule
+from objectio.placement.balance import Members, Preference, balance
 from objectio.placement.groups import group_of
 
 HOLE = -1
 """A position of a group that no OSD fills."""
+
+_PAGE: Final = 5000
 
 
 class Pool(NamedTuple):
@@ -71,18 +85,35 @@ class Pool(NamedTuple):
         return self.code.width - self.code.guaranteed_losses
 
 
+class GroupMove(NamedTuple):
+    """What the rows are to say of a group. `former` None: its move is over. `changed` are the
+    positions that are to be looked at before it can be."""
+
+    pool: int
+    group: int
+    members: Members
+    former: Members | None = None
+    changed: tuple[int, ...] = ()
+
+
 class Pools:
-    """All pools of the cluster. `current` takes new writes."""
+    """All pools of the cluster. `current` takes new writes; `cluster` is the map."""
 
     current: Pool
+    cluster: ClusterMap
 
     def __init__(
         self, kv: KVStore, codes: ErasureCodes, placements: Callable[[str], Placement]
     ) -> None:
+        self.changed: dict[tuple[int, int], tuple[int, ...]] = {}
+        """Positions that are being moved, by pool and group."""
         self._kv = kv
         self._codes = codes
         self._placements = placements
         self._pools: dict[int, Pool] = {}
+        self._records: dict[int, PoolRecord] = {}
+        self._rows: dict[bytes, bytes] = {}
+        """Rows of groups and moves as they are written."""
 
     def get(self, pool_id: int) -> Pool:
         try:
@@ -94,25 +125,29 @@ class Pools:
         """Every pool, also those that take no new objects."""
         return [pool for _, pool in sorted(self._pools.items())]
 
+    def rule(self, pool_id: int) -> PlacementRule:
+        return _rule(self._records[pool_id])
+
     async def load(self, wanted: PoolRecord, cluster: ClusterMap, prefer_codec: str) -> None:
         """Open every pool that is written down, and the wanted one, new if need be."""
+        self.cluster = cluster
         rows = await self._kv.ascan_prefix(keys.POOLS)
         found = {decode_uint(key, len(keys.POOLS), 4): decode_pool(raw) for key, raw in rows}
         for pool_id, record in found.items():
             await self._open(pool_id, record, cluster, prefer_codec)
         matches = [pool_id for pool_id, record in found.items() if record == wanted]
-        if matches:
-            self.current = self._pools[max(matches)]
-            return
-        pool_id = max(found, default=0) + 1
-        row = keys.pool(pool_id)
-        # What cannot be opened must not be written down: every later start would fail at it.
-        self._check_spread(wanted, cluster)
-        self._codes.get(_profile(wanted), prefer_codec)
-        self._placements(wanted.placement)
-        await self._kv.commit([Absent(row)], [(row, encode(wanted))])
-        await self._open(pool_id, wanted, cluster, prefer_codec)
+        pool_id = max(matches, default=0)
+        if not pool_id:
+            pool_id = max(found, default=0) + 1
+            row = keys.pool(pool_id)
+            # What cannot be opened must not be written down: every later start would fail at it.
+            self._check_spread(wanted, cluster)
+            self._codes.get(_profile(wanted), prefer_codec)
+            self._placements(wanted.placement)
+            await self._kv.commit([Absent(row)], [(row, encode(wanted))])
+            await self._open(pool_id, wanted, cluster, prefer_codec)
         self.current = self._pools[pool_id]
+        await self.refresh()
 
     @staticmethod
     def _check_spread(wanted: PoolRecord, cluster: ClusterMap) -> None:
@@ -128,56 +163,122 @@ class Pools:
     async def _open(
         self, pool_id: int, record: PoolRecord, cluster: ClusterMap, prefer_codec: str
     ) -> None:
+        self._records[pool_id] = record
+        await self._place(pool_id, record, cluster)
         self._pools[pool_id] = Pool(
             pool_id,
             self._codes.get(_profile(record), prefer_codec),
             record.stripe_size_bytes,
-            await self._groups(pool_id, record, cluster),
+            (),
             record.family,
         )
 
-    async def _groups(
-        self, pool_id: int, record: PoolRecord, cluster: ClusterMap
-    ) -> tuple[tuple[int, ...], ...]:
-        """The written members; where there are none, or a position was never filled, placed now."""
+    async def _place(self, pool_id: int, record: PoolRecord, cluster: ClusterMap) -> None:
+        """Write down the members of a new pool's groups: those that the placement chooses, evened
+        out, so that what moves later is what changes then and no more."""
         row = keys.groups(pool_id)
-        while True:
-            raw = await self._kv.aget(row)
-            groups = [] if raw is None else decode_groups(raw)
-            if groups and not any(HOLE in members for members in groups):
-                return tuple(tuple(members) for members in groups)
-            filled = self._fill(groups, record, cluster)
-            if filled == groups:
-                return tuple(tuple(members) for members in groups)
-            check = Absent(row) if raw is None else Equals(row, raw)
-            try:
-                await self._kv.commit([check], [(row, encode(filled))])
-            except CommitConflict:
-                continue
+        if await self._kv.aget(row) is not None:
+            return
+        prefer = self._preference(pool_id, cluster)
+        placed = [
+            tuple(HOLE if osd is None else osd for osd in prefer(group))
+            for group in range(record.groups)
+        ]
+        even = balance(placed, cluster, _rule(record), prefer, slack=0)
+        try:
+            await self._kv.commit([Absent(row)], [(row, encode(even))])
+        except CommitConflict:
+            return  # somebody else was faster; what is written counts
 
-    def _fill(
-        self, groups: list[list[int]], record: PoolRecord, cluster: ClusterMap
-    ) -> list[list[int]]:
-        rule = PlacementRule(
-            width=record.data_shards + record.parity_shards,
-            failure_domain=FailureDomain(record.failure_domain),
+    def _preference(self, pool_id: int, cluster: ClusterMap) -> Preference:
+        record = self._records[pool_id]
+        placement, rule = self._placements(record.placement), _rule(record)
+        return lambda group: placement.place(group, cluster, rule).osds
+
+    # Moves.
+
+    def plan(self, pool_id: int, cluster: ClusterMap, receivers: Collection[int]) -> list[Members]:
+        """The members that each group ought to have under the map; only `receivers` get anything
+        that they do not have. Takes its time: for a worker thread."""
+        return balance(
+            self._pools[pool_id].groups,
+            cluster,
+            self.rule(pool_id),
+            self._preference(pool_id, cluster),
+            receivers=receivers,
         )
-        placement = self._placements(record.placement)
-        filled = []
-        for group in range(record.groups):
-            placed = [
-                HOLE if osd is None else osd for osd in placement.place(group, cluster, rule).osds
-            ]
-            old = groups[group] if groups else [HOLE] * rule.width
-            kept = set(old)
-            filled.append(
-                [
-                    now if was == HOLE and now not in kept else was
-                    for was, now in zip(old, placed, strict=True)
-                ]
+
+    async def move(self, moves: Sequence[GroupMove]) -> None:
+        """Begin, redirect and end moves of groups, all in one commit. If it fails, nobody knows
+        whether it went through: `refresh` before anything else."""
+        checks: list[Check] = []
+        writes: list[tuple[bytes, bytes | None]] = []
+        for pool_id in {each.pool for each in moves}:
+            rows = [list(members) for members in self._pools[pool_id].groups]
+            for each in moves:
+                if each.pool == pool_id:
+                    rows[each.group] = list(each.members)
+            self._write(checks, writes, keys.groups(pool_id), encode(rows))
+        for each in moves:
+            record = None
+            if each.former is not None:
+                record = encode(MoveRecord(list(each.former), list(each.changed)))
+            self._write(checks, writes, keys.move(each.pool, each.group), record)
+        await self._kv.commit(checks, writes)
+        for row, value in writes:
+            if value is None:
+                self._rows.pop(row, None)
+            else:
+                self._rows[row] = value
+        self._show()
+
+    def _write(
+        self,
+        checks: list[Check],
+        writes: list[tuple[bytes, bytes | None]],
+        row: bytes,
+        value: bytes | None,
+    ) -> None:
+        raw = self._rows.get(row)
+        checks.append(Absent(row) if raw is None else Equals(row, raw))
+        writes.append((row, value))
+
+    async def refresh(self) -> None:
+        """Read the rows anew."""
+        groups = await self._kv.ascan_prefix(keys.GROUPS)
+        moves: list[tuple[bytes, bytes]] = []
+        while page := await self._kv.ascan_prefix(
+            keys.MOVES, after=moves[-1][0] if moves else b"", limit=_PAGE
+        ):
+            moves += page
+        self._rows = dict([*groups, *moves])
+        self._show()
+
+    def _show(self) -> None:
+        """Bring what this process believes in line with the rows."""
+        moving: dict[int, dict[int, Members]] = {}
+        self.changed = {}
+        for row, raw in self._rows.items():
+            if row.startswith(keys.MOVES):
+                pool_id = decode_uint(row, len(keys.MOVES), 4)
+                group = decode_uint(row, len(keys.MOVES) + 4, 4)
+                record = decode_move(raw)
+                moving.setdefault(pool_id, {})[group] = tuple(record.former)
+                self.changed[pool_id, group] = tuple(record.changed)
+        for pool_id, pool in self._pools.items():
+            members = decode_groups(self._rows[keys.groups(pool_id)])
+            self._pools[pool_id] = pool._replace(
+                groups=tuple(tuple(each) for each in members), moving=moving.get(pool_id, {})
             )
-        return filled
+        self.current = self._pools[self.current.id]
 
 
 def _profile(record: PoolRecord) -> CodecProfile:
     return CodecProfile(record.family, record.data_shards, record.parity_shards)
+
+
+def _rule(record: PoolRecord) -> PlacementRule:
+    return PlacementRule(
+        width=record.data_shards + record.parity_shards,
+        failure_domain=FailureDomain(record.failure_domain),
+    )

@@ -34,6 +34,7 @@ from objectio.store.objects import Objects, OpenObject
 from objectio.store.pools import Pools
 from objectio.store.read import BlobReads
 from objectio.store.readers import Readers
+from objectio.store.rebalance import Rebalancer
 from objectio.store.repair import Repairer, RepairSettings
 from objectio.store.scrub import Scrubber, ScrubSettings
 from objectio.store.stripes import Stripes
@@ -114,13 +115,13 @@ class ObjectStore:
             devices,
             pools,
             checks,
+            self.collector,
             ScrubSettings(
                 interval_seconds=settings.scrub_interval_seconds,
                 bytes_per_second=settings.scrub_bytes_per_second,
                 memory_bytes=settings.memory_bytes_max // 8,
             ),
             damaged=self.repairer.damaged,
-            sweep=self.collector.sweep,
         )
         self._buckets = Buckets(kv)
         self._listings = Listings(kv)
@@ -137,8 +138,21 @@ class ObjectStore:
             self._objects,
             settings.part_size_bytes_min,
         )
+        self.rebalancer = Rebalancer(
+            kv,
+            devices,
+            pools,
+            checks,
+            self.collector,
+            active=self.writer.active,
+            damaged=self.repairer.damaged,
+            urgent=lambda: self.repairer.urgent,
+            bytes_per_second=settings.rebalance_bytes_per_second,
+        )
         devices.listen(self.repairer)
         devices.listen(self.readers)
+        devices.listen(self.collector)
+        devices.listen(self.rebalancer)
         self._show(NullMetrics() if metrics is None else metrics)
 
     def _show(self, metrics: Metrics) -> None:
@@ -180,6 +194,11 @@ class ObjectStore:
             lambda: self.collector.backlog + self._uploads.cleaning,
         )
         gauge(
+            "objectio_store_rebalance_backlog",
+            "Placement groups that move or are to; 0 when all are where they belong.",
+            lambda: self.rebalancer.backlog,
+        )
+        gauge(
             "objectio_store_repaired_shards",
             "Shards that were made anew since the start.",
             lambda: self.repairer.repaired_shards,
@@ -189,11 +208,13 @@ class ObjectStore:
         await self._uploads.start()
         self.collector.start()
         self.repairer.start()
+        await self.rebalancer.start()
         self.scrubber.start()
 
     async def stop(self) -> None:
         await self._uploads.stop()
         await self.scrubber.stop()
+        await self.rebalancer.stop()
         await self.repairer.stop()
         await self.collector.stop()
         await self.readers.stop()
@@ -201,16 +222,23 @@ class ObjectStore:
         self._upkeep.shutdown(wait=True)
 
     def health(self) -> Mapping[str, Any]:
-        """`ok` while reads can be served; `degraded` while any device is down."""
-        down = {slot.osd: slot.reason for slot in self.devices.slots if slot.store is None}
+        """`ok` while reads can be served; `degraded` while any device is down that is to have data,
+        or shards of a stripe share a failure domain that the pool's rule does not let them share.
+        `spread` says so in sentences."""
+        slots, outside = self.devices.slots, self.rebalancer.outside
+        down = {slot.osd: slot.reason for slot in slots if slot.store is None}
+        missed = {osd: reason for osd, reason in down.items() if osd not in outside}
+        missed |= dict.fromkeys(self.rebalancer.absent, "not in the configuration")
         pool = self.pools.current
-        up = len(self.devices.slots) - len(down)
+        up = len(slots) - len(down)
+        spread = self.rebalancer.degraded_spread
         return {
             "ok": up >= pool.read_quorum,
-            "degraded": bool(down),
+            "degraded": bool(missed or spread),
             "osds_up": up,
-            "osds_down": {str(osd): reason for osd, reason in down.items()},
+            "osds_down": {str(osd): reason for osd, reason in (down | missed).items()},
             "pool": str(pool.code.profile),
+            "spread": list(spread),
         }
 
     # Buckets.

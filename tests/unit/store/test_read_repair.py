@@ -12,6 +12,7 @@ import pytest
 from objectio.errors import InsufficientShards
 from objectio.meta import keys
 from objectio.meta.records import decode_blob_row
+from objectio.store import garbage
 from objectio.store.garbage import garbage_row
 
 
@@ -202,8 +203,9 @@ async def test_what_is_being_read_is_not_collected(kit, read_all):
     assert not any(kit.shards().values())
 
 
-async def test_the_sweep_takes_orphans_and_nothing_else(kit):
+async def test_the_sweep_takes_orphans_and_nothing_else(kit, monkeypatch):
     """Also while objects are written and deleted."""
+    monkeypatch.setattr(garbage, "_YOUNG_MS", 0)
     for i in range(10):
         await kit.put(b"%d" % i, noise(3000, i))
     orphans = 0
@@ -227,7 +229,8 @@ async def test_the_sweep_takes_orphans_and_nothing_else(kit):
             assert await kit.get(b"new%d" % i) == noise(3000 + 9000 * (i % 2), i)
 
 
-async def test_repair_of_what_is_deleted_meanwhile_leaves_nothing(kit):
+async def test_repair_of_what_is_deleted_meanwhile_leaves_nothing(kit, monkeypatch):
+    monkeypatch.setattr(garbage, "_YOUNG_MS", 0)
     for turn in range(12):
         await kit.put(b"key", noise(30_000, turn))
         for osd in (turn % 6, (turn + 1) % 6):
