@@ -43,7 +43,7 @@ class ArcCache:
         self._lock = threading.Lock()
         self._once: OrderedDict[Hashable, tuple[bytes, int]] = OrderedDict()  # T1
         self._again: OrderedDict[Hashable, bytes] = OrderedDict()  # T2
-        self._once_gone: OrderedDict[Hashable, int] = OrderedDict()  # B1
+        self._once_gone: OrderedDict[Hashable, tuple[int, int]] = OrderedDict()  # B1
         self._again_gone: OrderedDict[Hashable, int] = OrderedDict()  # B2
         self._once_bytes = self._again_bytes = 0
         self._once_gone_bytes = self._again_gone_bytes = 0
@@ -90,12 +90,8 @@ class ArcCache:
             self.misses += counted
             if size > self.capacity_bytes or name in self._again or name in self._once:
                 return
-            if (gone := self._once_gone.pop(name, None)) is not None:
-                share = max(1.0, self._again_gone_bytes / self._once_gone_bytes)
-                self._once_gone_bytes -= gone
-                self._target_bytes = min(self.capacity_bytes, self._target_bytes + share * size)
-                self._make_room(size)
-                self._keep_again(name, data, size)
+            if (known := self._once_gone.get(name)) is not None:
+                self._come_back(name, data, size, *known)
             elif (gone := self._again_gone.pop(name, None)) is not None:
                 share = max(1.0, self._once_gone_bytes / self._again_gone_bytes)
                 self._again_gone_bytes -= gone
@@ -103,13 +99,28 @@ class ArcCache:
                 self._make_room(size, for_again=True)
                 self._keep_again(name, data, size)
             elif at_once:
-                self._make_room(size)
-                self._once[name] = (bytes(data), self._lookups)
-                self._once_bytes += size
+                self._keep_once(name, data, size, self._lookups)
             else:
-                self._once_gone[name] = size
+                self._once_gone[name] = (size, self._lookups)
                 self._once_gone_bytes += size
             self._forget()
+
+    def _come_back(self, name: Hashable, data: Buffer, size: int, gone: int, since: int) -> None:
+        """What was seen once, and is not here any more, is read again."""
+        share = max(1.0, self._again_gone_bytes / self._once_gone_bytes)
+        del self._once_gone[name]
+        self._once_gone_bytes -= gone
+        if self._lookups - since <= self._correlated:
+            self._keep_once(name, data, size, since)
+            return
+        self._target_bytes = min(self.capacity_bytes, self._target_bytes + share * size)
+        self._make_room(size)
+        self._keep_again(name, data, size)
+
+    def _keep_once(self, name: Hashable, data: Buffer, size: int, since: int) -> None:
+        self._make_room(size)
+        self._once[name] = (bytes(data), since)
+        self._once_bytes += size
 
     def _keep_again(self, name: Hashable, data: Buffer, size: int) -> None:
         self._again[name] = bytes(data)
@@ -120,10 +131,10 @@ class ArcCache:
         while self.used_bytes + size > self.capacity_bytes:
             over = self._once_bytes - self._target_bytes
             if self._once and (over > 0 or (for_again and over == 0) or not self._again):
-                name, (data, _) = self._once.popitem(last=False)
+                name, (data, since) = self._once.popitem(last=False)
                 gone = len(data) + ENTRY_BYTES
                 self._once_bytes -= gone
-                self._once_gone[name] = gone
+                self._once_gone[name] = (gone, since)
                 self._once_gone_bytes += gone
             else:
                 name, kept = self._again.popitem(last=False)
@@ -135,7 +146,7 @@ class ArcCache:
     def _forget(self) -> None:
         """Names of at most one capacity that was seen once, and of one capacity more in all."""
         while self._once_gone and self._once_bytes + self._once_gone_bytes > self.capacity_bytes:
-            self._once_gone_bytes -= self._once_gone.popitem(last=False)[1]
+            self._once_gone_bytes -= self._once_gone.popitem(last=False)[1][0]
         most = 2 * self.capacity_bytes - self.used_bytes - self._once_gone_bytes
         while self._again_gone_bytes > most:
             self._again_gone_bytes -= self._again_gone.popitem(last=False)[1]

@@ -72,6 +72,13 @@ class ShardStoreFaults:
                 at = held.find(payload, at + 1)
         assert hits, "the payload is not on the device as it is; override corrupt()"
 
+    def remove(self, path: str) -> None:
+        """Take the device away while it is open."""
+        if Path(path).is_dir():
+            shutil.rmtree(path)
+        else:
+            Path(path).unlink()
+
     async def opened(self, factory: ShardStoreFactory, path: str) -> ShardStore:
         if factory.probe(path) is None:
             factory.prepare(path, cluster_id=CLUSTER)
@@ -129,7 +136,7 @@ class ShardStoreFaults:
         await submit(store, shard_key(1), b"before")
         await store.check()
         assert (store.state, store.failure) == (StoreState.UP, None)
-        shutil.rmtree(path)
+        self.remove(path)
         with pytest.raises(DeviceFailed):
             await store.check()
         with pytest.raises(DeviceFailed):
@@ -151,7 +158,7 @@ class ShardStoreFaults:
         store = await self.opened(factory, path)
         old = store.device_id
         await submit(store, shard_key(1), b"old")
-        shutil.rmtree(path)
+        self.remove(path)
         with pytest.raises(DeviceFailed):
             await submit_sync(store)
         await store.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shutil
+import subprocess
 import uuid
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from objectio.abc.shardstore import ShardCoordinates, ShardWrite
 from objectio.limits import KIB
 from objectio.model.stripe import BlobId, ShardKey
-from objectio.osd.device import Device, create
+from objectio.osd.device import Device, create, log_path
 from objectio.osd.format import FORMAT_VERSION, Superblock, verify_small
 from objectio.osd.index import ENTRY, Index
 from objectio.osd.log import DeleteItem, Log, PutItem, SyncItem
@@ -26,13 +28,18 @@ SEGMENT_BYTES = 16 * KIB
 class Bench:
     """Opens one device again and again. `model` is what every acknowledged operation adds up to."""
 
-    def __init__(self, where, *, size_bytes=0, segment_bytes=SEGMENT_BYTES):
+    def __init__(
+        self, where, *, size_bytes=0, segment_bytes=SEGMENT_BYTES, direct="auto", path=None
+    ):
         self.where = where
-        self.path = where / "disk"
+        self.path = path or where / "disk"
+        self.direct = direct
+        self.wrap = lambda device: device
         self.model = {}
         self._versions = itertools.count(1)
-        create(self.path, None)
-        device = Device(self.path)
+        where.mkdir(parents=True, exist_ok=True)
+        create(self.path, size_bytes if path else None)
+        device = Device(self.path, direct)
         superblock = Superblock(
             FORMAT_VERSION, segment_bytes, size_bytes, bytes(16), uuid.uuid4().bytes, 0
         )
@@ -43,10 +50,10 @@ class Bench:
 
     @property
     def file(self):
-        return self.path / "log"
+        return log_path(self.path)
 
     def open(self, index="index"):
-        device = Device(self.path)
+        device = self.wrap(Device(self.path, self.direct))
         superblock = read_superblock(device)
         self.log = Log(device, superblock, Index(self.where / index), 0)
         recover(self.log)
@@ -177,6 +184,43 @@ def make_bench(tmp_path):
     yield make
     for bench in made:
         bench.close()
+
+
+@pytest.fixture
+def direct_path(tmp_path):
+    """A directory on a file system that takes O_DIRECT."""
+    probe = tmp_path / "probe"
+    try:
+        os.close(os.open(probe, os.O_RDWR | os.O_CREAT | os.O_DIRECT))
+    except OSError as error:
+        pytest.skip(f"the file system of {tmp_path} takes no O_DIRECT: {error}")
+    return tmp_path
+
+
+@pytest.fixture
+def make_loop_device(tmp_path):
+    """`make_loop_device(size_bytes)` is the path of a new block device; its image is beside it."""
+    made = []
+
+    def losetup(*arguments):
+        try:
+            return subprocess.run(["losetup", *arguments], capture_output=True, text=True)
+        except FileNotFoundError:
+            pytest.skip("there is no losetup to make a loop device with")
+
+    def make(size_bytes, sector_bytes=512):
+        image = tmp_path / f"loop{len(made)}.img"
+        image.touch()
+        os.truncate(image, size_bytes)
+        done = losetup("-f", "--show", "-b", str(sector_bytes), str(image))
+        if done.returncode:
+            pytest.skip(f"no loop device can be made here: {done.stderr.strip()}")
+        made.append(done.stdout.strip())
+        return made[-1]
+
+    yield make
+    for device in made:
+        losetup("-d", device)
 
 
 @pytest.fixture

@@ -34,7 +34,12 @@ def take(bench, step):
     getattr(bench, name)(*arguments)
 
 
-@pytest.mark.parametrize("size_bytes", [0, 2**20 + 40 * 16 * 1024])
+MANY = 2**20 + 200 * 16 * 1024
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "direct"), [(0, False), (2**20 + 40 * 16 * 1024, False), (MANY, True)]
+)
 @settings(
     max_examples=20,
     deadline=None,
@@ -74,8 +79,9 @@ def take(bench, step):
         ("lose_index",),
     ]
 )
-def test_a_life(make_bench, size_bytes, steps):
-    bench = make_bench(size_bytes=size_bytes)
+def test_a_life(make_bench, direct_path, size_bytes, direct, steps):
+    more = {"path": direct_path / "image", "direct": "always"} if direct else {}
+    bench = make_bench(size_bytes=size_bytes, **more)
     try:
         for step in steps:
             take(bench, step)
@@ -89,3 +95,4 @@ def test_a_life(make_bench, size_bytes, steps):
     finally:
         bench.close()
         shutil.rmtree(bench.where)
+        (direct_path / "image").unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import pytest
 
 from objectio.osd.format import Superblock, parse_header
 
+SIZE = 2**20 + 200 * 16 * 1024
 PAGE = Path(__file__).resolve().parents[3] / "docs/explanation/on-disk.md"
 
 
@@ -21,10 +22,8 @@ def live_shards():
     return names["live_shards"]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_reader_of_the_page_finds_what_is_live(bench, live_shards, seed):
-    source = random.Random(seed)
-    for _ in range(120):
+def live(bench, source, steps=120):
+    for _ in range(steps):
         match source.randrange(8):
             case 0:
                 bench.delete(*source.sample(range(12), 2))
@@ -38,8 +37,40 @@ def test_the_reader_of_the_page_finds_what_is_live(bench, live_shards, seed):
                 bench.crash()
             case _:
                 bench.put(source.randrange(12), source.choice([0, 1, 500, 3000, 9000]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_reader_of_the_page_finds_what_is_live(bench, live_shards, seed):
+    live(bench, random.Random(seed))
     found = live_shards(bench.file.read_bytes())
     assert found == {tuple(key): payload for key, payload in bench.model.items()}
+
+
+@pytest.mark.parametrize("direct", ["always", "auto", "never"])
+def test_an_image(make_bench, direct_path, live_shards, direct):
+    """Written past the page cache or through it, and by turns."""
+    path = direct_path / "image"
+    bench = make_bench(path=path, size_bytes=SIZE, direct="auto")
+    assert bench.log.device.block_bytes >= 4096
+    bench.direct = direct
+    for seed in range(3):
+        live(bench, random.Random(f"{direct}{seed}"), 80)
+        bench.check()
+        found = live_shards(path.read_bytes())
+        assert found == {tuple(key): payload for key, payload in bench.model.items()}
+        bench.direct = ["auto", direct, "never"][seed]
+
+
+@pytest.mark.parametrize("sector_bytes", [512, 4096])
+def test_a_block_device(make_bench, make_loop_device, live_shards, sector_bytes):
+    path = Path(make_loop_device(SIZE, sector_bytes))
+    bench = make_bench(path=path, size_bytes=SIZE, direct="always")
+    live(bench, random.Random(sector_bytes))
+    bench.check()
+    found = live_shards(path.read_bytes())
+    assert found == {tuple(key): payload for key, payload in bench.model.items()}
+    bench.lose_index()
+    bench.check()
 
 
 def test_large_payloads_have_a_checksum_per_block(make_bench, live_shards):
