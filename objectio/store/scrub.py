@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,7 +29,7 @@ from objectio.store.devices import Devices
 from objectio.store.memory import ByteBudget
 from objectio.store.pools import Pools
 from objectio.store.repair_rate import Clock, TokenBucket
-from objectio.store.scrub_census import Census, Counts, Damaged
+from objectio.store.scrub_census import Census, Counts, Damaged, Sweeper
 from objectio.store.verify import StripeChecks
 
 _log: Final = logging.getLogger("objectio.store")
@@ -54,9 +54,8 @@ class ScrubSettings:
 
 
 class Scrubber:
-    """Runs in the background. `damaged` is repair's; `sweep` is the collector's, which deletes what
-    no blob owns from an OSD; `own_damaged` hears that shards which the store keeps for itself are
-    damaged."""
+    """Runs in the background. `damaged` is repair's; the collector takes away what should not be
+    there; `own_damaged` hears that shards which the store keeps for itself are damaged."""
 
     def __init__(
         self,
@@ -64,10 +63,10 @@ class Scrubber:
         devices: Devices,
         pools: Pools,
         checks: StripeChecks,
+        collector: Sweeper,
         settings: ScrubSettings,
         *,
         damaged: Damaged,
-        sweep: Callable[[int], Awaitable[int]],
         own_damaged: Callable[[], None] = lambda: None,
     ) -> None:
         self.finished = 0
@@ -77,7 +76,7 @@ class Scrubber:
         self._stores = devices.stores
         self._settings = settings
         self._report_damage = damaged
-        self._sweep = sweep
+        self._collector = collector
         self._own_damaged = own_damaged
         self._bucket = TokenBucket(settings.bytes_per_second, settings.clock)
         self._census = Census(
@@ -86,6 +85,7 @@ class Scrubber:
             pools,
             checks,
             ByteBudget(settings.memory_bytes),
+            collector,
             damaged=self._damaged,
             read=self._pace,
         )
@@ -221,16 +221,16 @@ class Scrubber:
     async def _look_at_devices(self, record: ScrubRecord, counts: Counts) -> ScrubRecord:
         osd, after = _unpack_cursor(record.cursor)
         while (osd := min((each for each in self._stores if each >= osd), default=-1)) >= 0:
-            if after is None:
-                counts["orphaned"] += await self._sweep(osd)
             while True:
-                found, after, own_damaged = await self._census.device_page(osd, after)
-                counts.update(found)
-                if own_damaged:
+                page = await self._census.device_page(osd, after)
+                counts.update(page.counts)
+                if page.own_damaged:
                     self._own_damaged()
+                after = page.after
                 if after is None:
                     break
                 record = await self._went_to(record, _pack_cursor(osd, after), counts)
+            await self._collector.sweep(osd)
             osd += 1
             record = await self._went_to(record, _pack_cursor(osd, None), counts)
         return record

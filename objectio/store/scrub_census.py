@@ -15,7 +15,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from objectio.abc.shardstore import ShardCoordinates, ShardInfo, ShardStore, ShardWrite
 from objectio.errors import StorageError
@@ -25,7 +25,7 @@ from objectio.meta.records import BlobRef, decode_blob_row
 from objectio.model.stripe import ShardKey, is_reserved
 from objectio.store.devices import Devices
 from objectio.store.memory import ByteBudget
-from objectio.store.pools import Pool, Pools
+from objectio.store.pools import Pools
 from objectio.store.repair_blob import answered, submitted
 from objectio.store.verify import Examined, StripeChecks, is_damage
 
@@ -43,6 +43,25 @@ class Damaged(Protocol):
     def __call__(self, ref: BlobRef, mask: int, *, examine: bool = False) -> None: ...
 
 
+class Sweeper(Protocol):
+    """The collector, as scrubbing knows it."""
+
+    async def orphaned(self, infos: Sequence[ShardInfo]) -> list[ShardKey]: ...
+
+    async def misplaced(self, osd: int, infos: Sequence[ShardInfo]) -> list[ShardKey]: ...
+
+    async def sweep(self, osd: int) -> int: ...
+
+
+class Page(NamedTuple):
+    """A look at some shards of a device: where it ended, None at the end, and whether shards that
+    the store keeps for itself were damaged."""
+
+    counts: Counts
+    after: ShardKey | None
+    own_damaged: bool
+
+
 class Census:
     """`read` is awaited with the bytes of each read before it is made: it keeps to the rate."""
 
@@ -53,6 +72,7 @@ class Census:
         pools: Pools,
         checks: StripeChecks,
         budget: ByteBudget,
+        collector: Sweeper,
         *,
         damaged: Damaged,
         read: Callable[[int], Awaitable[None]],
@@ -62,6 +82,7 @@ class Census:
         self._pools = pools
         self._checks = checks
         self._budget = budget
+        self._collector = collector
         self._damaged = damaged
         self._read = read
 
@@ -112,25 +133,38 @@ class Census:
 
     # Devices.
 
-    async def device_page(
-        self, osd: int, after: ShardKey | None
-    ) -> tuple[Counts, ShardKey | None, int]:
-        """Look at the next shards of an OSD. Returns the last of them, None at the end, and how many
-        of the store's own were damaged."""
+    async def device_page(self, osd: int, after: ShardKey | None) -> Page:
+        """Look at the next shards of an OSD for what no look at a blob sees. The sweep that comes
+        afterwards deletes what should not be there."""
         store = self._stores.get(osd)
         if store is None:
-            return Counter(), None, 0
+            return Page(Counter(), None, False)
         page = await store.scan(after, _KEYS)
         counts: Counts = Counter()
-        reserved = 0
+        own_damaged = False
         rows = await self._rows(page)
         for info in page:
             if is_reserved(info.key.blob):
-                damage = await self._verify(store, info, counts)
-                reserved += damage
-            elif (ref := rows.get(info.key.blob)) is not None:
-                await self._placed(osd, store, info, ref, counts)
-        return counts, page[-1].key if len(page) == _KEYS else None, reserved
+                own_damaged |= await self._verify(store, info, counts)
+            elif (ref := rows.get(info.key.blob)) is None:
+                continue
+            elif not self._names_a_shard(ref, info.key):
+                counts["misplaced"] += 1
+                await answered(submitted(partial(store.submit_delete, [info.key])))
+            else:
+                await self._look_at_former(osd, store, info, ref, counts)
+        counts["orphaned"] += len(await self._collector.orphaned(page))
+        infos = {info.key: info for info in page}
+        for key in await self._collector.misplaced(osd, page):
+            ref = rows.get(key.blob)
+            if ref is not None and self._names_a_shard(ref, key):
+                counts["misplaced"] += 1
+                await self._bring_home(store, infos[key], ref)
+        return Page(counts, page[-1].key if len(page) == _KEYS else None, own_damaged)
+
+    def _names_a_shard(self, ref: BlobRef, key: ShardKey) -> bool:
+        pool = self._pools.get(ref.pool)
+        return key.position < pool.code.width and key.stripe < pool.stripes(ref.size)
 
     async def _rows(self, page: Sequence[ShardInfo]) -> dict[bytes, BlobRef]:
         blobs = list({info.key.blob for info in page if not is_reserved(info.key.blob)})
@@ -155,69 +189,36 @@ class Census:
         counts["bytes"] += info.length
         return False
 
-    async def _placed(
+    async def _look_at_former(
         self, osd: int, store: ShardStore, info: ShardInfo, ref: BlobRef, counts: Counts
     ) -> None:
-        """See whether a shard is where it should be; if not, take it there or away."""
-        pool = self._pools.get(ref.pool)
-        position = info.key.position
-        if not _names_a_shard(pool, ref, info.key):
-            counts["misplaced"] += await self._take_away(store, info, lambda: True)
-            return
-        if pool.members(ref.blob)[position] == osd:
-            return
-        if self._belongs(osd, ref, position):  # its group moves; the look at the blob chose one
-            await self._verify(store, info, counts)
-            return
-        if await self._kv.aget(keys.blob(ref.blob)) is None:
-            return  # being deleted
-        counts["misplaced"] += 1
-        await self._bring_home(osd, store, info, ref)
-
-    def _belongs(self, osd: int, ref: BlobRef, position: int) -> bool:
+        """While a group moves a shard may be at two places; the look at the blob read one."""
         pool = self._pools.get(ref.pool)
         former = pool.former(ref.blob)
-        here = pool.members(ref.blob)[position] == osd
-        return here or (former is not None and former[position] == osd)
+        position = info.key.position
+        if former is not None and osd == former[position] != pool.members(ref.blob)[position]:
+            await self._verify(store, info, counts)
 
-    async def _bring_home(self, osd: int, store: ShardStore, info: ShardInfo, ref: BlobRef) -> None:
-        """A shard on an OSD that should not have it goes, once the one that should does have it."""
+    async def _bring_home(self, store: ShardStore, info: ShardInfo, ref: BlobRef) -> None:
+        """Copy a shard from an OSD that should not have it to the one that should, and lacks it."""
+        pool = self._pools.get(ref.pool)
         position = info.key.position
         (survey,) = await self._checks.survey(ref, [info.key.stripe])
-        if survey.doubtful:
+        home = self._stores.get(pool.members(ref.blob)[position])
+        fits = (info.length, info.generation) == (survey.shard_bytes, survey.generation)
+        if position in survey.held or survey.doubtful or home is None or not fits:
             return
-        if position not in survey.held:
-            home = self._stores.get(self._pools.get(ref.pool).members(ref.blob)[position])
-            fits = (info.length, info.generation) == (survey.shard_bytes, survey.generation)
-            if home is None or not fits or not await self._copy(store, home, info, ref):
-                return  # repair makes it anew; the next pass comes again
-        else:
-            await self._read(info.length)
-            answer = (await self._checks.read(ref, survey, [position]))[position]
-            if isinstance(answer, StorageError):
-                return
-        await self._take_away(store, info, lambda: not self._belongs(osd, ref, position))
-
-    async def _copy(
-        self, store: ShardStore, home: ShardStore, info: ShardInfo, ref: BlobRef
-    ) -> bool:
-        pool = self._pools.get(ref.pool)
         await self._read(info.length)
         try:
             payload = await store.read(info.key)
         except StorageError:
-            return False
-        size = pool.stripe_bytes(ref.size, info.key.stripe)
-        coordinates = ShardCoordinates(pool.family, pool.code.k, pool.code.m, size, info.generation)
+            return
+        code, size = pool.code, survey.stripe_bytes
+        coordinates = ShardCoordinates(pool.family, code.k, code.m, size, info.generation)
         write = ShardWrite(info.key, (payload,), coordinates)
-        return await answered(submitted(partial(home.submit, write))) is None
-
-    @staticmethod
-    async def _take_away(store: ShardStore, info: ShardInfo, still: Callable[[], bool]) -> bool:
-        """Delete it, unless that has become wrong."""
-        if not still():
-            return False
-        return await answered(submitted(partial(store.submit_delete, [info.key]))) is None
+        error = await answered(submitted(partial(home.submit, write)))
+        if error is not None:
+            _log.warning("a misplaced shard of blob %s stays: %s", ref.blob.hex(), error)
 
 
 def _count(counts: Counts, found: Examined) -> None:
@@ -227,7 +228,3 @@ def _count(counts: Counts, found: Examined) -> None:
     counts["corrupt"] += found.corrupt.bit_count()
     counts["stale"] += found.stale.bit_count()
     counts["inconsistent"] += not found.fits
-
-
-def _names_a_shard(pool: Pool, ref: BlobRef, key: ShardKey) -> bool:
-    return key.position < pool.code.width and key.stripe < pool.stripes(ref.size)

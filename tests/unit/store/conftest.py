@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import time
 import uuid
@@ -13,21 +14,26 @@ import pytest
 from objectio.abc.driver import NoConfig, ThreadModel
 from objectio.abc.kv import CAP_FAST_READS
 from objectio.abc.objects import ObjectAttributes
+from objectio.abc.shardstore import ShardCoordinates, ShardWrite
 from objectio.erasure import reference, replicate
 from objectio.erasure.code import ErasureCodes
 from objectio.errors import DeviceFailed, DeviceFull
 from objectio.kv.memory import MemoryKV
 from objectio.kv.store import KVStore
-from objectio.limits import KIB
+from objectio.limits import KIB, MIB
 from objectio.meta import keys
-from objectio.meta.records import PoolRecord
+from objectio.meta.records import PoolRecord, decode_blob_row
 from objectio.model.cluster import ClusterMap, Osd, OsdId
+from objectio.model.stripe import BlobId, ShardKey
+from objectio.osd.store import LogStoreConfig, LogStoreFactory
 from objectio.placement import rendezvous
 from objectio.store import garbage
 from objectio.store.devices import Devices, Slot
 from objectio.store.pools import Pools
+from objectio.store.repair_blob import answered, submitted
 from objectio.store.service import ObjectStore, StoreSettings
 from objectio.testing.context import make_context
+from objectio.testing.damage import flip_payload_bytes
 from objectio.testing.objects import BytesPayload
 from objectio.testing.shardstore import MemoryShardStoreFactory
 
@@ -242,3 +248,138 @@ def device_failed():
 @pytest.fixture
 def device_full():
     return DeviceFull("no room")
+
+
+class Lab:
+    """A store whose devices are logs on files, and a hand in each of them."""
+
+    def __init__(self, make):
+        self._make = make
+        self.kit = None
+
+    async def open(self, **more):
+        """A store; the second time the same one, as after a restart of the process."""
+        if self.kit is None:
+            self.kit = await self._make(**more)
+        else:
+            old = self.kit
+            self.kit = await self._make(kv=old.kv._driver, where=old.where, **more)
+        return self.kit
+
+    async def fill(self, sizes=(100, 5000, 8192, 20_000, 70_000), each=2):
+        """Objects of one stripe and of many. Returns their contents by key."""
+        objects = {
+            b"%d/%d" % (size, i): random.Random(size + i).randbytes(size)
+            for size in sizes
+            for i in range(each)
+        }
+        for key, data in objects.items():
+            await self.kit.put(key, data)
+        return objects
+
+    async def check(self, objects):
+        for key, data in objects.items():
+            assert await self.kit.get(key) == data
+
+    @property
+    def refs(self):
+        rows = self.kit.kv.scan_prefix(keys.BLOBS)
+        return [decode_blob_row(raw).ref for _, raw in rows]
+
+    @property
+    def store(self):
+        return self.kit.store
+
+    def ref(self, size):
+        return next(ref for ref in self.refs if ref.size == size)
+
+    def device(self, ref, position):
+        osd = self.kit.pools.get(ref.pool).members(ref.blob)[position]
+        return self.kit.devices.stores[osd]
+
+    def key(self, ref, stripe, position):
+        return ShardKey(BlobId(ref.blob), stripe, position)
+
+    async def read(self, ref, stripe, position):
+        return bytes(await self.device(ref, position).read(self.key(ref, stripe, position)))
+
+    async def write(self, ref, stripe, position, payload, *, at=None, generation=0):
+        """Put a payload behind the store's back: under the position's name, or at another OSD."""
+        pool = self.kit.pools.get(ref.pool)
+        size = pool.stripe_bytes(ref.size, stripe)
+        coordinates = ShardCoordinates(pool.family, pool.code.k, pool.code.m, size, generation)
+        device = self.device(ref, position) if at is None else self.kit.devices.stores[at]
+        write = ShardWrite(self.key(ref, stripe, position), (payload,), coordinates)
+        assert await answered(submitted(lambda done: device.submit(write, done))) is None
+
+    async def delete(self, ref, stripe, position):
+        device = self.device(ref, position)
+        names = [self.key(ref, stripe, position)]
+        assert await answered(submitted(lambda done: device.submit_delete(names, done))) is None
+
+    def flip(self, ref, stripe, position):
+        """Change a byte on the disk."""
+        osd = self.kit.pools.get(ref.pool).members(ref.blob)[position]
+        wanted = self.key(ref, stripe, position).pack()
+        flipped = flip_payload_bytes(
+            Path(self.kit.slots[osd].path), random.Random(1), lambda record: record.key == wanted
+        )
+        assert flipped == 1
+
+    async def scrub(self):
+        """A pass, from its begin to its end. Returns its report."""
+        scrubber = self.kit.store.scrubber
+        before = scrubber.finished
+        scrubber.start_now()
+        await self.until(lambda: scrubber.finished > before)
+        return scrubber.status().last
+
+    async def until(self, ask, seconds=20):
+        deadline = time.monotonic() + seconds
+        while not ask():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.002)
+
+    async def repaired(self):
+        await self.until(lambda: self.kit.store.repairer.backlog == 0)
+
+    async def clean(self):
+        """Nothing is wrong any more, and that was read."""
+        await self.repaired()
+        report = await self.scrub()
+        assert report.findings == 0, report
+        assert report.healthy == report.blobs == len(self.refs)
+        assert not [row for row in self.kit.rows() if row[:1] in (b"x", b"g")]
+
+
+@pytest.fixture
+async def lab(make_log_kit):
+    return Lab(make_log_kit)
+
+
+@pytest.fixture
+async def make_log_kit(tmp_path):
+    """Stores on real logs; the same `where` opens the same one again."""
+    made = []
+
+    async def make(where=None, **more):
+        fresh = where is None
+        if fresh:
+            where = tmp_path / f"logs{len(made)}"
+            where.mkdir()
+        elif made:
+            await made.pop().stop()
+        config = LogStoreConfig(segment_bytes=MIB)
+        factory = LogStoreFactory(config, make_context(where, "index"))
+        more.setdefault("scrub_bytes_per_second", 1e12)
+        made.append(Kit(where, factory=factory, **more))
+        await made[-1].start()
+        if fresh:
+            await made[-1].store.create_bucket("bucket", owner="me")
+        return made[-1]
+
+    yield make
+    for kit in made:
+        for unruly in kit.unruly.values():
+            unruly.let_go()
+        await kit.stop()
