@@ -16,13 +16,7 @@ from objectio.gateway.server import HttpServer
 from objectio.iam.credentials import CREDENTIALS_FILE, RootCredentials
 from objectio.meta.records import PoolRecord
 from objectio.model.cluster import Osd, OsdId
-from objectio.store.absent import (
-    AbsentJournal,
-    AbsentMoves,
-    AbsentRepairs,
-    AbsentScrubs,
-    part,
-)
+from objectio.store.absent import AbsentJournal, part
 from objectio.store.admin import StoreAdmin
 from objectio.store.clustermap import load_map
 from objectio.store.doctor import Surroundings
@@ -127,11 +121,11 @@ class GatewayService:
             store.devices,
             store.pools,
             self._topology(),
-            repairer=part(store, "repairer", AbsentRepairs()),
-            scrubber=part(store, "scrubber", AbsentScrubs()),
-            rebalancer=part(store, "rebalancer", AbsentMoves()),
+            repairer=store.repairer,
+            scrubber=store.scrubber,
+            rebalancer=store.rebalancer,
             journal=part(store, "journal", AbsentJournal()),
-            slow=lambda: getattr(store.reads, "slow", ()),
+            slow=lambda: store.reads.slow,
             surroundings=Surroundings(
                 auth=config.gateway.auth,
                 listen=config.gateway.listen,

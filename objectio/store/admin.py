@@ -32,6 +32,7 @@ from objectio.model.cluster import Osd, OsdId
 from objectio.store.devices import Devices, Slot
 from objectio.store.doctor import Facts, PoolFacts, Surroundings, diagnose
 from objectio.store.pools import HOLE, Pool, Pools
+from objectio.store.repair_margin import Margins
 
 
 class Repairs(Protocol):
@@ -84,6 +85,7 @@ class StoreAdmin:
         self._rebalancer = rebalancer
         self._journal = journal
         self._slow = slow
+        self._margins = Margins(devices, pools)
         self._surroundings = surroundings
 
     # Disks.
@@ -216,13 +218,23 @@ class StoreAdmin:
                 profile=str(pool.code.profile),
                 parity_shards=pool.code.m,
                 current=pool.id == self._pools.current.id,
-                margin=min(_margin(pool, *span, whole) for span in spans),
-                margin_of_readable=min(_margin(pool, *span, readable) for span in spans),
+                margin=self._margin(pool, spans, whole),
+                margin_of_readable=self._margin(pool, spans, readable),
                 groups=len(spans),
                 groups_unwritable=sum(
                     len(writable.intersection(members)) < pool.write_quorum for members, _ in spans
                 ),
             )
+
+    def _margin(
+        self, pool: Pool, spans: Sequence[tuple[Sequence[int], Sequence[int]]], present: set[int]
+    ) -> int:
+        """How many more shards may be lost of the group that is worst off; negative if it cannot be
+        read."""
+        return min(
+            self._margins.without(pool.code, missing)
+            for missing in {_missing(members, former, present) for members, former in spans}
+        )
 
 
 def _disk(
@@ -269,14 +281,13 @@ def _disk(
     )
 
 
-def _margin(pool: Pool, members: Sequence[int], former: Sequence[int], present: set[int]) -> int:
-    """How many more shards of a group's stripes may be lost; negative if they cannot be read."""
-    missing = [
+def _missing(members: Sequence[int], former: Sequence[int], present: set[int]) -> frozenset[int]:
+    """The positions of a group whose shards are on none of the OSDs that are `present`."""
+    return frozenset(
         position
         for position, (osd, other) in enumerate(zip(members, former, strict=True))
         if osd not in present and other not in present
-    ]
-    return pool.code.m - len(missing)
+    )
 
 
 def _mode(path: str) -> int | None:

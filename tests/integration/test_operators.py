@@ -338,3 +338,48 @@ def test_orders_that_make_no_sense(operate):
     assert "there is no OSD 17" in operator.refused("disk", "show", "17")
     assert "there is no OSD 17" in operator.refused("disk", "drain", "17")
     operator.refused("disk", "remove", "3")  # it is up
+
+
+# Moving things.
+
+
+def test_a_disk_is_drained_and_comes_back(operate, connect):
+    operator = operate(disks=7)
+    client = fill(connect, operator.server)
+    total = operator.json("rebalance", "status")["groups"]
+    said = operator.json("disk", "drain", "6")
+    assert said["membership"] in ("draining", "out")
+    operator.wait_for(lambda: operator.disk(6)["groups"] == 0, 60)
+    operator.wait_for(lambda: operator.disk(6)["shards"] == 0, 60)
+    [told] = [each for each in findings(operator, code=0) if "OSD 6" in each["what"]]
+    assert told["severity"] == "info"
+    assert "out of the configuration" in told["action"]
+    assert sum(disk["groups"] for disk in operator.json("disk", "list")) == total * 6
+    assert operator.json("disk", "undrain", "6")["membership"] == "in"
+    operator.wait_for(lambda: operator.disk(6)["groups"] > 0, 60)
+    for number in range(20):
+        client.get_object(Bucket="bucket", Key=f"key{number}")["Body"].read()
+
+
+@pytest.mark.slow
+def test_a_disk_that_will_not_come_back_is_removed(operate, connect):
+    operator = operate(disks=7)
+    server = operator.server
+    client = fill(connect, server)
+    forbid_replacement(server)
+    shutil.rmtree(server.disk(3))
+    operator.wait_for(lambda: operator.disk(3)["state"] == "down")
+    assert operator.json("disk", "remove", "3")["membership"] == "out"
+    operator.wait_for(lambda: operator.disk(3)["groups"] == 0, 60)
+    found = operator.wait_for(
+        lambda: [each for each in findings(operator, code=0) if "OSD 3" in each["what"]]
+    )
+    assert [each["severity"] for each in found] == ["info"]
+    for number in range(20):
+        client.get_object(Bucket="bucket", Key=f"key{number}")["Body"].read()
+
+
+def test_six_disks_cannot_do_with_five(operate):
+    operator = operate()
+    assert "cannot be drained" in operator.refused("disk", "drain", "2")
+    assert operator.disk(2)["membership"] == "in"
