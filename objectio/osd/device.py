@@ -99,6 +99,7 @@ class Device:
         self.filesystem: int = status.st_rdev if self._is_block else status.st_dev
         """Devices with the same number wait for each other."""
         self.grows = path.is_dir()
+        self._size_at_open = self.size_bytes
         self.block_bytes = 1
         """Where it is not 1 the page cache is passed by, and what is written must begin and end at
         multiples of it, so that nothing else is written again."""
@@ -266,13 +267,15 @@ class Device:
 
     def check(self) -> None:
         """Raises `DeviceFailed`, with `fields["gone"]`, if the path no longer leads to what is
-        open."""
+        open, or to less of it."""
         try:
             status = os.stat(self._file)
         except OSError as error:
             raise DeviceFailed(f"{self.path} is gone: {error.strerror}", gone=True) from error
         if (status.st_dev, status.st_ino, status.st_rdev) != self._identity:
             raise DeviceFailed(f"{self.path} was replaced while it was in use", gone=True)
+        if self.size_bytes < self._size_at_open:
+            raise DeviceFailed(f"{self.path} was cut while it was in use", gone=True)
 
     def close(self) -> None:
         if self._fd >= 0:
