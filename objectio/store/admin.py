@@ -6,6 +6,7 @@ Every component says how it is by itself; here the answers are gathered, and joi
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -86,6 +87,8 @@ class StoreAdmin:
         self._journal = journal
         self._slow = slow
         self._margins = Margins(devices, pools)
+        self._counted: dict[int, tuple[object, Counter[int]]] = {}
+        """By pool: its groups, and how many of them each OSD has. There may be many of them."""
         self._surroundings = surroundings
 
     # Disks.
@@ -124,8 +127,14 @@ class StoreAdmin:
         """How many positions of groups each OSD has, also of those that are on their way off it."""
         found: Counter[int] = Counter()
         for pool in self._pools.all():
-            for number, members in enumerate(pool.groups):
-                found.update({*members, *pool.moving.get(number, ())} - {HOLE})
+            counted = self._counted.get(pool.id)
+            if counted is None or counted[0] is not pool.groups:
+                members = itertools.chain.from_iterable(pool.groups)
+                counted = self._counted[pool.id] = pool.groups, Counter(members)
+            found += counted[1]
+            for number, former in pool.moving.items():
+                found.update(set(former).difference(pool.groups[number]))
+        del found[HOLE]
         return found
 
     async def disk(self, osd: int) -> DiskStatus:

@@ -333,6 +333,26 @@ def test_no_server_and_no_server_of_ours(operate, tmp_path):
             thread.join()
 
 
+def test_over_tls(tmp_path):
+    from objectio_api_admin.frontend import AdminFactory
+
+    from objectio.abc.api import ApiContext
+    from objectio.abc.metrics import NullMetrics
+    from objectio.testing.objects import MemoryObjects
+    from objectio.testing.serving import ACCESS_KEY, SECRET_KEY, FrontEndServer, make_tls
+
+    context = ApiContext(MemoryObjects(), NullMetrics())  # answers that it manages nothing
+    keys = {"OBJECTIO_ACCESS_KEY": ACCESS_KEY, "OBJECTIO_SECRET_KEY": SECRET_KEY}
+    with FrontEndServer({"admin": AdminFactory().build(context)}, make_tls(tmp_path)) as server:
+        operator = Operator(server, tmp_path)
+        words = ("disk", "list", "-e", server.endpoint.replace("127.0.0.1", "localhost"))
+        said = operator.refused(*words, env=keys, data=False)
+        assert "CERTIFICATE_VERIFY_FAILED" in said
+        trusting = {**keys, "SSL_CERT_FILE": str(tmp_path / "cert.pem")}
+        said = operator.refused(*words, env=trusting, data=False)
+        assert "The storage is not managed from this node" in said
+
+
 def test_orders_that_make_no_sense(operate):
     operator = operate()
     assert "there is no OSD 17" in operator.refused("disk", "show", "17")
