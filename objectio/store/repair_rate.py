@@ -57,8 +57,10 @@ class MovingRate:
 
     def begin(self) -> None:
         """Work begins after a rest: the rest does not count."""
-        if not self._samples:
-            self._begun = self._clock()
+        now = self._clock()
+        self._drop(now)
+        if not self._samples and now - self._begun > self._window:
+            self._begun = now
 
     def add(self, count: int) -> None:
         self.begin()

@@ -261,6 +261,7 @@ class Refill:
         finally:
             change.cancel()
             everything.cancel()
+            await asyncio.gather(change, everything, return_exceptions=True)
 
     async def _write_down(self, active: dict[int, _Walked], cursor: bytes) -> bool:
         for walked in active.values():

@@ -293,6 +293,9 @@ class Lab:
     def ref(self, size):
         return next(ref for ref in self.refs if ref.size == size)
 
+    def members(self, ref):
+        return self.kit.pools.get(ref.pool).members(ref.blob)
+
     def device(self, ref, position):
         osd = self.kit.pools.get(ref.pool).members(ref.blob)[position]
         return self.kit.devices.stores[osd]
@@ -372,8 +375,7 @@ async def make_log_kit(tmp_path):
         config = LogStoreConfig(segment_bytes=MIB)
         factory = LogStoreFactory(config, make_context(where, "index"))
         more.setdefault("scrub_bytes_per_second", 1e12)
-        made.append(Kit(where, factory=factory, **more))
-        await made[-1].start()
+        made.append(await Kit(where, factory=factory, **more).start())
         if fresh:
             await made[-1].store.create_bucket("bucket", owner="me")
         return made[-1]
