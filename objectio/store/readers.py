@@ -48,10 +48,10 @@ class Readers:
         self._probes: dict[int, asyncio.TimerHandle | asyncio.Task[None]] = {}
 
     def up(self, osd: int, *, blank: bool) -> None:
-        """Another device, perhaps: it is as fast as it shows."""
-        self._forget(osd)
+        """It is as fast as it shows."""
 
     def down(self, osd: int, reason: str) -> None:
+        """What comes back may be another device."""
         self._forget(osd)
 
     async def stop(self) -> None:

@@ -80,9 +80,12 @@ class ObjectStore:
         # everybody else while clients are slow to take what was read for them.
         self._write_budget = ByteBudget(settings.memory_bytes_max // 2)
         self._read_budget = ByteBudget(settings.memory_bytes_max // 2)
+        self.readers = Readers(
+            devices.stores, hedge_seconds=settings.read_hedge_seconds, threads=settings.threads
+        )
         # What reads for repair and scrubbing does not stand in the way of what reads for clients.
         self._upkeep = ThreadPoolExecutor(_UPKEEP_THREADS, thread_name_prefix="upkeep")
-        checks = StripeChecks(devices, pools, self._upkeep)
+        checks = StripeChecks(devices, pools, self._upkeep, self.readers.times.slow)
         self.repairer = Repairer(
             kv,
             devices,
@@ -103,9 +106,6 @@ class ObjectStore:
         )
         self.collector = Collector(
             kv, devices, pools, self.writer.active, settings.gc_grace_seconds
-        )
-        self.readers = Readers(
-            devices.stores, hedge_seconds=settings.read_hedge_seconds, threads=settings.threads
         )
         self.reads = BlobReads(
             Stripes(pools, self.readers, self._executor), self._read_budget, self.repairer.damaged

@@ -35,7 +35,7 @@ DECODE_INLINE_BYTES: Final = 64 * KIB
 
 _COST: Final = 1.0
 _COST_UNDER_WAY: Final = 0.5
-_COST_SLOW: Final = 1000.0
+COST_SLOW: Final = 1000.0
 """More than all the others of a stripe together."""
 _LOOKS_MAX: Final = 3
 """How often a shard that is nowhere is looked for anew because its group has moved meanwhile."""
@@ -130,7 +130,7 @@ class Stripe:
             elif position in self.lost:
                 continue
             elif self._is_slow(position):
-                cost[position] = _COST_SLOW
+                cost[position] = COST_SLOW
             else:
                 cost[position] = _COST_UNDER_WAY if whole in reads else _COST
         try:

@@ -39,6 +39,7 @@ from objectio.meta.records import BlobRef
 from objectio.model.stripe import BlobId, ShardKey
 from objectio.store.devices import Devices
 from objectio.store.pools import Pool, Pools
+from objectio.store.stripes import COST_SLOW
 
 _EVIDENCE_BYTES_MIN: Final = 8
 """Which shard is wrong is believed if it would be an accident of less than 2^-64 otherwise."""
@@ -153,12 +154,19 @@ class _Stats:
 
 class StripeChecks:
     """Looks at stripes of all pools. `executor` runs the blocking reads and the arithmetic; it is not
-    the one that serves clients."""
+    the one that serves clients. `slow` are the OSDs that are spared as sources where they can be."""
 
-    def __init__(self, devices: Devices, pools: Pools, executor: Executor) -> None:
+    def __init__(
+        self,
+        devices: Devices,
+        pools: Pools,
+        executor: Executor,
+        slow: Collection[int] = frozenset(),
+    ) -> None:
         self._stores = devices.stores
         self._pools = pools
         self._executor = executor
+        self._slow = slow
 
     # Asking indexes.
 
@@ -327,9 +335,10 @@ class StripeChecks:
                         wanted.add(position)
             if not wanted:
                 return Rebuilt({}, damaged)
+            slow = [self._stores.get(osd) for osd in self._slow]
             cost = {
-                position: 0.0 if position in have else 1.0
-                for position in range(code.width)
+                position: 0.0 if position in have else COST_SLOW if held in slow else 1.0
+                for position, held in survey.held.items()
                 if position not in lost
             }
             try:

@@ -51,6 +51,7 @@ class Device(ShardStoreFilter):
         self.gate.set()
         self.cached = False
         self.remote = False
+        self.plans = 0
         self.reads = 0
         self.stuck = 0
         self.stuck_most = 0
@@ -60,6 +61,7 @@ class Device(ShardStoreFilter):
 
     def plan_read(self, key, offset=0, length=None):
         plan = self._inner.plan_read(key, offset, length)
+        self.plans += 1
 
         def read():
             self.reads += 1
@@ -98,6 +100,7 @@ async def make_slow(make_kit, tmp_path):
         kit.where.mkdir()
         kits.append(kit)
         await kit.start()
+        await kit.store.rebalancer.stop()  # the moves are made by hand
         await kit.store.create_bucket("bucket", owner="me")
         kit.store.reads._damaged = lambda ref, mask: kit.damage.append(mask)
         return kit
@@ -185,8 +188,13 @@ async def test_three_of_six_are_waited_for_until_one_answers(slow, first):
     get = asyncio.create_task(slow.get(b"key"))
     await until(lambda: all(slow.gates[osd].stuck for osd in blocked))
     assert not get.done()
+    plans = sum(device.plans for device in slow.gates.values())
+    others = [asyncio.create_task(slow.get(b"key")) for _ in range(20)]
+    await asyncio.sleep(0.1)  # what must not happen has no event
+    assert not any(each.done() for each in (get, *others))
+    assert sum(device.plans for device in slow.gates.values()) - plans <= 20 * 2 * 6, "it spins"
     release(slow, blocked[first])
-    assert await within(get) == data
+    assert await within(asyncio.gather(get, *others)) == [data] * 21
     assert no_repairs(slow)
 
 
@@ -234,7 +242,7 @@ async def test_many_gets_at_once_do_not_use_up_the_threads(slow):
     found = await within(asyncio.gather(*(slow.get(key) for key in chosen)))
     assert found == [objects[key] for key in chosen]
     assert no_repairs(slow)
-    assert slow.store.reads.slow == {1, 4}
+    assert slow.store.reads.slow >= {1, 4}
     threads = StoreSettings().threads
     for osd in (1, 4):
         assert slow.gates[osd].stuck_most <= threads + _THREADS_APART
@@ -302,20 +310,27 @@ async def test_a_replaced_device_begins_anew(slow):
     assert slow.gates[osd].reads
 
 
-async def test_who_leaves_takes_everything_along(slow):
+@pytest.mark.parametrize("remote", [False, True])
+async def test_who_leaves_takes_everything_along(slow, remote):
     data = noise(900_000)
     await slow.put(b"key", data)
     tasks = asyncio.all_tasks()
     close(slow, *range(6))
-    for _ in range(3):
-        get = asyncio.create_task(slow.get(b"key"))
-        await until(lambda: any(device.stuck for device in slow.gates.values()))
+    for device in slow.gates.values():
+        device.remote = remote
+    gets = [asyncio.create_task(slow.get(b"key")) for _ in range(30)]
+    await until(lambda: any(device.reads for device in slow.gates.values()))
+    for get in gets:
         get.cancel()
-        await asyncio.gather(get, return_exceptions=True)
-        assert get.cancelled()
+    await asyncio.gather(*gets, return_exceptions=True)
+    assert all(get.cancelled() for get in gets)
+    await asyncio.sleep(0)
     assert asyncio.all_tasks() == tasks
     assert not slow.store._read_budget.used_bytes
     release(slow)
+    reads = sum(device.reads for device in slow.gates.values())
+    await until(lambda: not any(device.stuck for device in slow.gates.values()))
+    assert sum(device.reads for device in slow.gates.values()) <= reads + 6, "reads for nobody"
     assert await within(slow.get(b"key")) == data
 
 
@@ -417,6 +432,26 @@ async def test_small_objects_are_read_at_once_around_a_device_that_is_down(slow)
     await slow.take_out(members[4])
     assert reader.read_now(0, 5000) is None
     reader.close()
+
+
+async def test_repair_spares_slow_devices_as_sources(slow):
+    data = noise(300_000)
+    await slow.put(b"key", data)
+    members = members_of(slow)
+    close(slow, members[0])
+    assert await within(slow.get(b"key")) == data
+    assert slow.store.reads.slow == {members[0]}
+    before = await shards_at(slow, members[3])
+    for info in before:
+        await remove_shard(slow, info.key, members[3])
+    reads = slow.gates[members[0]].reads
+    (ref,) = refs_of(slow)
+    slow.store.repairer.damaged(ref, 1 << 3)
+    async with asyncio.timeout(ENOUGH_SECONDS):
+        while await shards_at(slow, members[3]) != before:
+            await asyncio.sleep(0.01)
+    assert slow.gates[members[0]].reads == reads
+    assert await within(slow.get(b"key")) == data
 
 
 # Groups that move.
