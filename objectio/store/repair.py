@@ -108,6 +108,8 @@ class Repairer:
         )
         self._queue = JobQueue(_QUEUE_MAX)
         self._running: dict[bytes, Job] = {}
+        self._again: set[bytes] = set()
+        """Those of them whose rows were looked at meanwhile."""
         self._reported: dict[bytes, tuple[BlobRef, RepairRecord]] = {}
         self._blocked: Counter[int] = Counter()
         """Blobs by margin that have a row and wait for a device."""
@@ -304,8 +306,7 @@ class Repairer:
                 if conflict.fields.get("check") == owned:
                     return  # what was deleted meanwhile is not damaged
                 continue
-            if ref.blob not in self._running:  # else its job finds that the row has changed
-                self._enqueue(ref, new.pack())
+            self._enqueue(ref, new.pack())
             return
 
     async def _report(self, unmade: Sequence[tuple[BlobRef, int]]) -> None:
@@ -327,7 +328,7 @@ class Repairer:
             for blob, (row, raw), owner in zip(blobs, rows, owners, strict=True):
                 if owner is None:
                     await self._forget(row, raw, blob)
-                elif blob not in self._running and blob not in self._queue:
+                elif blob not in self._queue:
                     self._enqueue(decode_blob_row(owner).ref, raw, known=True)
             start = rows[-1][0] + b"\0"
             await asyncio.sleep(0)
@@ -341,6 +342,9 @@ class Repairer:
             self.wake()
 
     def _enqueue(self, ref: BlobRef, raw: bytes, *, known: bool = False) -> None:
+        if ref.blob in self._running:  # on what was known before
+            self._again.add(ref.blob)
+            return
         record = decode_repair(raw)
         margin = self.margins.of(ref, record.mask)
         hopeless = known and self._unmendable.waits(ref.blob)
@@ -427,6 +431,9 @@ class Repairer:
                 self._blocked[job.margin] += 1
         finally:
             del self._running[job.ref.blob]
+            if job.ref.blob in self._again:
+                self._again.discard(job.ref.blob)
+                self._look_at_once()
             for waiter in job.waiters:
                 if mended is None:
                     waiter.cancel()

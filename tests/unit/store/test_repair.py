@@ -381,6 +381,17 @@ async def test_a_refill_reads_nothing_from_the_blank_disk(lab, filled, watch):
     await lab.clean()
 
 
+async def test_damage_that_is_found_while_a_blob_is_refilled(lab, filled, watch):
+    watch.gate.clear()
+    await lab.kit.replace(2)
+    await lab.until(lambda: len(watch.blobs) == repair._AT_ONCE - 1)
+    for ref, _ in watch.blobs:
+        report(lab, ref, lab.members(ref).index(2))
+    await lab.until(lambda: len(rows(lab)) == len(watch.blobs))
+    watch.gate.set()
+    await lab.clean()
+
+
 async def test_two_disks_are_refilled_from_one_reading(lab, filled, watch):
     watch.gate.clear()
     await lab.kit.replace(2)
