@@ -16,7 +16,8 @@ from objectio.gateway import service as gateway
 from objectio.kv import memory
 from objectio.meta import service as meta
 from objectio.osd import service as osd
-from objectio.osd.store import LogStoreConfig, LogStoreFactory
+from objectio.osd.config import LogStoreConfig
+from objectio.osd.store import LogStoreFactory
 from objectio.placement import rendezvous
 
 

@@ -64,8 +64,10 @@ def walk(
         size = HEADER_BYTES_MAX if header is None else header.total_bytes
         need = max(_WINDOW_BYTES, size)
         if at + size > window_at + len(raw) and (window_at != at or asked < need):
+            kept = raw[at - window_at :]
             window_at, asked = at, need
-            raw = device.pread(min(need, segment_bytes - at), base + at)
+            lacking = min(need, segment_bytes - at) - len(kept)
+            raw = kept + device.pread(lacking, base + at + len(kept))
             if len(raw) < HEADER_BYTES_MIN:
                 return
             continue

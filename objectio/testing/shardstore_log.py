@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from objectio.osd.store import LogStoreConfig, LogStoreFactory
+from objectio.osd.config import LogStoreConfig
+from objectio.osd.store import LogStoreFactory
 from objectio.testing.context import make_context
 
 
