@@ -268,6 +268,7 @@ class Collector:
 
     def sweep_soon(self, *osds: int) -> None:
         self._unswept.update(osds)
+        self._sweeping = True
         self._sweep_due.set()
 
     def up(self, osd: int, *, blank: bool) -> None:
@@ -415,19 +416,19 @@ class Collector:
         nothing can come in between any more. Who makes this OSD a member first syncs it, and what
         was handed to it before that is done by then."""
         there = await self._at_home(strays, refs)
+        free = [key for key in strays if key.blob not in self.pins]
         doomed = [
             key
-            for key in strays
-            if key in there
-            and key.blob not in self.pins
-            and osd not in self._homes(refs[key.blob], key.position)
+            for key in free
+            if key in there and osd not in self._homes(refs[key.blob], key.position)
         ]
-        if doomed and not await self._delete_on(store, doomed):
-            doomed = []
-        if any(key.blob in self.pins for key in strays):
+        if len(free) < len(strays):
             self._unswept.add(osd)
-        elif len(doomed) < len(strays):
+        elif len(doomed) < len(free):
             self._stuck.add(osd)
+        if doomed and not await self._delete_on(store, doomed):
+            self._stuck.add(osd)
+            return 0
         return len(doomed)
 
     async def _at_home(

@@ -110,6 +110,7 @@ class Rebalancer:
         self._spread: list[str] = []
         self._unsure = False
         self._hurry = False
+        self._looking = True
         self._work = asyncio.Event()
         self._ordering = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -220,11 +221,13 @@ class Rebalancer:
 
     async def _run(self) -> None:
         while True:
+            self._looking = True
             self._work.clear()
             pause = 0.0
             try:
                 if not await self._pass():
                     pause = self._pause_seconds()
+                    self._looking = False
             except Exception:
                 _log.exception("rebalancing")
                 self._unsure, pause = True, 1.0
@@ -494,8 +497,8 @@ class Rebalancer:
 
     @property
     def backlog(self) -> int:
-        """Groups that move or are to; at least 1 until the first look is done."""
-        looking = not self._planned_for or self._work.is_set()
+        """Groups that move or are to; at least 1 while it is found out."""
+        looking = self._looking or self._work.is_set()
         return max(len(self._moving) + self.waiting(), int(looking))
 
     @property
