@@ -46,6 +46,11 @@ KV_COMMIT_BYTES_MAX: Final = 16 * MIB
 KV_BATCH_COMMITS_MAX: Final = 1_024
 KV_BATCH_BYTES_MAX: Final = 16 * MIB
 KV_PENDING_COMMITS_MAX: Final = 65_536
+# Batches that the engine may be ahead of the journal on the devices: one there, one on its way.
+KV_BATCHES_AHEAD_MAX: Final = 2
+# Batches that the engine has and the journal may not: a restart journals their keys again. Beyond it
+# everything is copied, which is no slower by then.
+KV_OUTBOX_ROWS_MAX: Final = 4_096
 
 # The device log.
 LOG_SEGMENT_BYTES_DEFAULT: Final = 64 * MIB

@@ -175,6 +175,10 @@ class ShardStoreFactory(Protocol):
         `ConfigError` for contents that it does not know and `DeviceFailed` for I/O errors."""
         ...
 
+    def cluster_of(self, path: str) -> str | None:
+        """The cluster that the device at the path belongs to, as `probe` finds the device."""
+        ...
+
     async def open(self, path: str, *, cluster_id: str) -> ShardStore:
         """Recover the device and open it. Raises `ConfigError` (wrong cluster, newer format),
         `DeviceFailed`."""

@@ -6,6 +6,10 @@ waits, and an idle store adds no delay: a lone commit leaves at the end of the l
 
 Everything but `_work` runs on the loop. The two sides meet in two places: the inbox, and
 `call_soon_threadsafe`, which is called once for each batch.
+
+Where a journal follows the engine, callers of a batch wait until the journal has it, too. The next
+batch is with the engine meanwhile; only so many may be ahead of the journal, so that a journal that
+is slower than the engine gets larger batches and not more of them.
 """
 
 from __future__ import annotations
@@ -18,13 +22,15 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from time import perf_counter
 
-from objectio.abc.kv import Check, Commit
+from objectio.abc.kv import Commit
 from objectio.abc.metrics import Metrics
 from objectio.errors import CommitConflict, LocalProtocolError, Unavailable
 from objectio.kv.failure import as_storage_error
+from objectio.kv.outbox import Applied, CommitJournal
 from objectio.limits import (
     KV_BATCH_BYTES_MAX,
     KV_BATCH_COMMITS_MAX,
+    KV_BATCHES_AHEAD_MAX,
     KV_PENDING_COMMITS_MAX,
 )
 
@@ -43,10 +49,16 @@ class GroupCommitter:
 
     def __init__(
         self,
-        commit: Callable[[Sequence[Commit]], list[Check | None]],
+        commit: Callable[[Sequence[Commit]], Applied],
         metrics: Metrics,
     ) -> None:
         self._commit = commit
+        self._journal: CommitJournal | None = None
+        self._unsafe: deque[tuple[int, list[asyncio.Future[None]]]] = deque()
+        """Batches that the engine has and the journal may not, and who waits for them."""
+        self._safe_event: asyncio.Event | None = None
+        self._stalled = False  # the next batch waits for the journal
+        self._paused = False
         self._pending: deque[_Entry] = deque()
         self._inbox: SimpleQueue[_Job | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,14 +91,64 @@ class GroupCommitter:
             self._bind(loop)
         future = loop.create_future()
         self._pending.append((commit, size_bytes, future))
-        if not self._active:
+        if not self._active and not self._paused:
             self._active = True
             loop.call_soon(self._dispatch)
         return future
 
+    # The journal.
+
+    async def pause(self) -> None:
+        """When it returns, no batch is with the engine, and none is begun until `resume`."""
+        self._paused = True
+        while self._active and not self._stalled:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
+        self._active = self._stalled = False
+
+    def resume(self) -> None:
+        self._paused = False
+        if self._pending and not self._active and self._loop is not None:
+            self._active = True
+            self._loop.call_soon(self._dispatch)
+
+    def follow(self, journal: CommitJournal | None) -> None:
+        """Append batches to this journal from now on; the caller has paused."""
+        self._journal = journal
+
+    @property
+    def settled(self) -> bool:
+        """No batch is with the engine, or waits for the journal."""
+        return not self._active and not self._unsafe
+
+    async def all_safe(self) -> None:
+        """Wait until the journal has everything that was appended."""
+        while self._unsafe:
+            self._safe_event = asyncio.Event()
+            await self._safe_event.wait()
+
+    def acknowledge(self, number: int) -> None:
+        """The journal has everything up to this batch."""
+        unsafe = self._unsafe
+        while unsafe and unsafe[0][0] <= number:
+            for future in unsafe.popleft()[1]:
+                if not future.done():
+                    future.set_result(None)
+        if not unsafe and self._safe_event is not None:
+            self._safe_event.set()
+        if self._stalled:
+            self._stalled = False
+            assert self._loop is not None
+            # After the callers that were just woken: what they commit next joins the batch.
+            self._loop.call_soon(self._dispatch)
+
     async def close(self) -> None:
         """Finish what is queued, then end the worker."""
         self._closing = True
+        self._journal = None
+        if self._unsafe:
+            self.acknowledge(self._unsafe[-1][0])
+        self.resume()
         if self._active:
             self._idle = asyncio.Event()
             await self._idle.wait()
@@ -114,10 +176,13 @@ class GroupCommitter:
     def _dispatch(self) -> None:
         """Hand the next batch to the worker. A commit whose caller has gone is not begun."""
         assert self._loop is not None
+        if len(self._unsafe) >= KV_BATCHES_AHEAD_MAX and not self._paused:
+            self._stalled = True
+            return
         batch: _Batch = []
         batch_bytes = 0
         pending = self._pending
-        while pending and len(batch) < KV_BATCH_COMMITS_MAX:
+        while pending and len(batch) < KV_BATCH_COMMITS_MAX and not self._paused:
             entry = pending[0]
             if not entry[2].cancelled():
                 if batch and batch_bytes + entry[1] > KV_BATCH_BYTES_MAX:
@@ -136,40 +201,41 @@ class GroupCommitter:
         while (job := self._inbox.get()) is not None:
             loop, batch = job
             began = perf_counter()
-            results: list[Check | None] = []
+            applied = Applied([])
             failure: BaseException | None = None
             try:
-                results = self._commit([entry[0] for entry in batch])
-                if len(results) != len(batch):
+                applied = self._commit([entry[0] for entry in batch])
+                if len(applied.results) != len(batch):
                     failure = Unavailable("the key-value engine lost count of a batch")
             except BaseException as error:
                 failure = error
             elapsed = perf_counter() - began
             try:
-                loop.call_soon_threadsafe(self._finish, batch, results, failure, elapsed)
+                loop.call_soon_threadsafe(self._finish, batch, applied, failure, elapsed)
             except RuntimeError:
                 log.warning("%d commits ended after their event loop was closed", len(batch))
 
     def _finish(
         self,
         batch: _Batch,
-        results: list[Check | None],
+        applied: Applied,
         failure: BaseException | None,
         elapsed_seconds: float,
     ) -> None:
         assert self._loop is not None
         conflicts = 0
         if failure is None:
-            for (_, _, future), check in zip(batch, results, strict=True):
+            done: list[asyncio.Future[None]] = []
+            for (_, _, future), check in zip(batch, applied.results, strict=True):
                 if check is None:
-                    if not future.done():
-                        future.set_result(None)
+                    done.append(future)
                     continue
                 conflicts += 1
                 if not future.done():
                     future.set_exception(
                         CommitConflict("a check of the commit did not hold", check=check)
                     )
+            self._tell(applied, done)
             self._commits.inc(len(batch) - conflicts)
             if conflicts:
                 self._conflicts.inc(conflicts)
@@ -182,3 +248,16 @@ class GroupCommitter:
         self._batch_seconds.observe(elapsed_seconds)
         # After the callers that were just woken: what they commit next joins this batch.
         self._loop.call_soon(self._dispatch)
+
+    def _tell(self, applied: Applied, done: list[asyncio.Future[None]]) -> None:
+        """Commits are done when the journal has them and all before them, where there is one. A
+        batch that wrote nothing waits for those before it: what it saw is as safe as they are."""
+        if self._journal is not None and applied.number:
+            self._unsafe.append((applied.number, done))
+            self._journal.append(applied.number, applied.number, applied.body)
+        elif self._unsafe:
+            self._unsafe[-1][1].extend(done)
+        else:
+            for future in done:
+                if not future.done():
+                    future.set_result(None)

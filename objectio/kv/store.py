@@ -1,7 +1,7 @@
 """`KVStore`: the one type through which all code above uses a key-value engine.
 
-Around what a driver does it adds limits, the driver's thread model, one kind of errors, and group
-commit.
+Around what a driver does it adds limits, the driver's thread model, one kind of errors, group commit,
+and an outbox for a journal that follows the engine.
 
 Which call to use:
 
@@ -32,6 +32,7 @@ from objectio.errors import CommitConflict, InvalidRequest
 from objectio.kv.failure import as_storage_error
 from objectio.kv.group import GroupCommitter
 from objectio.kv.keys import KEY_END, prefix_end
+from objectio.kv.outbox import Applied, CatchUp, CommitJournal, Outbox
 from objectio.limits import (
     KV_COMMIT_BYTES_MAX,
     KV_COMMIT_WRITES_MAX,
@@ -49,7 +50,8 @@ T = TypeVar("T")
 
 
 class KVStore:
-    """One opened store. Closing it closes the driver."""
+    """One opened store. Closing it closes the driver. `journaled`: its commits are to be followed by
+    a journal, which is attached later."""
 
     def __init__(
         self,
@@ -58,13 +60,18 @@ class KVStore:
         threads: ThreadModel,
         *,
         metrics: Metrics | None = None,
+        journaled: bool = False,
     ) -> None:
         self.capabilities = capabilities
         self.fast_reads = CAP_FAST_READS in capabilities and threads is ThreadModel.PARALLEL
         """Reads never wait: not for the engine, and not for a commit that holds its lock."""
         self._driver = driver if threads is ThreadModel.PARALLEL else _Serialized(driver, threads)
         self._get = self._driver.get
-        self._group = GroupCommitter(self._driver.commit, metrics or NullMetrics())
+        self.outbox = Outbox(self._driver) if journaled else None
+        self._group = GroupCommitter(
+            self._plain_commit if self.outbox is None else self.outbox.commit,
+            metrics or NullMetrics(),
+        )
         self._readers: ThreadPoolExecutor | None = None
         self._reader_threads = READER_THREADS if threads is ThreadModel.PARALLEL else 1
         self._closed = False
@@ -185,11 +192,60 @@ class KVStore:
         commit = Commit(checks, writes)
         _commit_bytes(commit)
         try:
-            results = self._driver.commit([commit])
+            if self.outbox is None:
+                failed = self._driver.commit([commit])[0]
+            else:
+                failed = self.outbox.commit_alone(commit)
         except Exception as error:
             raise as_storage_error(error) from error
-        if results[0] is not None:
-            raise CommitConflict("a check of the commit did not hold", check=results[0])
+        if failed is not None:
+            raise CommitConflict("a check of the commit did not hold", check=failed)
+
+    def _plain_commit(self, commits: Sequence[Commit]) -> Applied:
+        return Applied(self._driver.commit(commits))
+
+    # The journal.
+
+    async def attach(self, journal: CommitJournal) -> CatchUp:
+        """Have every commit that writes something appended to the journal from now on, first of all
+        what the outbox holds; a commit is done when `acknowledge` was called for it. Only for a
+        store that is `journaled`."""
+        assert self.outbox is not None, "the store was not opened to be journaled"
+        await self._group.pause()
+        try:
+            found = await asyncio.to_thread(self.outbox.catch_up)
+            self._group.follow(journal)
+            journal.append(found.number, found.first, found.body)
+        except Exception as error:
+            raise as_storage_error(error) from error
+        finally:
+            self._group.resume()
+        return found
+
+    async def detach(self, timeout_seconds: float) -> None:
+        """Commits are done when the engine has them, as before `attach`. What the journal does not
+        have by then stays in the outbox."""
+        assert self.outbox is not None, "the store was not opened to be journaled"
+        await self._group.pause()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._group.all_safe()
+        except TimeoutError:
+            pass
+        self.outbox.let_go()
+        self._group.follow(None)
+        self._group.acknowledge(self.outbox.number)
+        self._group.resume()
+
+    def acknowledge(self, number: int) -> None:
+        """For the journal: all batches up to this one are as safe as they get."""
+        self._group.acknowledge(number)
+
+    async def barrier(self) -> None:
+        """Wait until everything that a reader could see by now is as safe as a commit that is done:
+        where a journal follows, it has it."""
+        if not self._group.settled:
+            await self._group.submit(Commit((), ()), 0)
 
     # The rest.
 

@@ -13,6 +13,7 @@ again, so a bucket that is created anew does not see the rows of its namesake.
     r <blob id>                         the blob is owned: BlobRow
     g <milliseconds, 8 bytes> <id>      garbage: blobs that nobody refers to any more
     x <blob id>                         shards to repair: a bit mask of positions
+    j/ …                                the engine's own: see `objectio.kv.outbox`
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ REFILLS: Final = b"c/refill/"
 MAP: Final = b"c/map"
 MOVES: Final = b"c/move/"
 SCRUB: Final = b"c/scrub"
+JOURNAL: Final = b"c/journal"
+OUTBOX: Final = b"j/"
 BUCKETS: Final = b"B"
 BLOBS: Final = b"r"
 GARBAGE: Final = b"g"

@@ -385,6 +385,10 @@ class LogStoreFactory:
         superblock = look(Path(path))
         return None if superblock is None else str(uuid.UUID(bytes=superblock.device_id))
 
+    def cluster_of(self, path: str) -> str | None:
+        superblock = look(Path(path))
+        return None if superblock is None else str(uuid.UUID(bytes=superblock.cluster_id))
+
     async def open(self, path: str, *, cluster_id: str) -> LogShardStore:
         log = await asyncio.to_thread(self._open, Path(path), cluster_id)
         if self._rounds is None:

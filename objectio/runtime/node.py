@@ -15,7 +15,7 @@ from objectio.abc.api import FrontEndFactory
 from objectio.abc.context import Context
 from objectio.abc.driver import AnyDriver
 from objectio.abc.filter import FilterKind
-from objectio.abc.kv import CAP_FAST_READS
+from objectio.abc.kv import CAP_DURABLE, CAP_FAST_READS, CAP_MULTI_NODE
 from objectio.abc.metrics import Exporter, Metrics, NullMetrics
 from objectio.abc.placement import Placement
 from objectio.abc.role import RoleFactory, Service
@@ -167,7 +167,13 @@ class Node:
         capabilities = driver.capabilities
         if self.config.kv.filters:  # a filter may wait: reads must leave the event loop
             capabilities -= {CAP_FAST_READS}
-        return KVStore(opened, capabilities, driver.threads, metrics=self.metrics)
+        return KVStore(
+            opened,
+            capabilities,
+            driver.threads,
+            metrics=self.metrics,
+            journaled=self.config.kv.journal and has_one_copy(driver),
+        )
 
     def open_shardstores(self) -> ShardStoreFactory:
         driver = self._choose("shardstore", self.config.osd.driver)
@@ -204,6 +210,11 @@ class Node:
     def open_apis(self) -> Mapping[str, FrontEndFactory]:
         names = self.config.gateway.apis or self.registry.names("api")
         return {name: self._open("api", "api", self.registry.get("api", name)) for name in names}
+
+
+def has_one_copy(driver: AnyDriver) -> bool:
+    """Whether metadata in this engine lasts, and would be lost with one machine."""
+    return CAP_DURABLE in driver.capabilities and CAP_MULTI_NODE not in driver.capabilities
 
 
 _DIRECTORIES: Final = {"kv": "meta", "shardstore": "index"}

@@ -200,6 +200,11 @@ class MemoryShardStoreFactory:
             return None
         return self._find(path).device_id
 
+    def cluster_of(self, path: str) -> str | None:
+        if _is_blank(Path(path)):
+            return None
+        return self._find(path).cluster_id
+
     async def open(self, path: str, *, cluster_id: str) -> MemoryShardStore:
         device = self._find(path)
         if device.cluster_id != cluster_id:

@@ -49,13 +49,16 @@ class ShardStoreConformance(ShardStoreFaults):
 
     def test_nothing_is_found_where_nothing_is(self, factory: ShardStoreFactory, path: str) -> None:
         assert factory.probe(path) is None
+        assert factory.cluster_of(path) is None
         Path(path).mkdir()
         assert factory.probe(path) is None
+        assert factory.cluster_of(path) is None
 
     def test_prepared_device_is_found(self, factory: ShardStoreFactory, path: str) -> None:
         device_id = factory.prepare(path, cluster_id=CLUSTER)
         assert device_id
         assert factory.probe(path) == device_id
+        assert factory.cluster_of(path) == CLUSTER
 
     def test_an_empty_directory_can_be_prepared(
         self, factory: ShardStoreFactory, path: str
