@@ -16,7 +16,6 @@ from objectio.gateway.server import HttpServer
 from objectio.iam.credentials import CREDENTIALS_FILE, RootCredentials
 from objectio.meta.records import PoolRecord
 from objectio.model.cluster import Osd, OsdId
-from objectio.store.absent import AbsentJournal, part
 from objectio.store.admin import StoreAdmin
 from objectio.store.clustermap import load_map
 from objectio.store.doctor import Surroundings
@@ -124,7 +123,7 @@ class GatewayService:
             repairer=store.repairer,
             scrubber=store.scrubber,
             rebalancer=store.rebalancer,
-            journal=part(store, "journal", AbsentJournal()),
+            journal=getattr(store, "journal", None),
             slow=lambda: store.reads.slow,
             surroundings=Surroundings(
                 auth=config.gateway.auth,

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -60,8 +60,21 @@ class Journals(Protocol):
     def status(self) -> JournalStatus: ...
 
 
+_NO_JOURNAL: Final = JournalStatus(
+    enabled=False,
+    copies_wanted=0,
+    osds=(),
+    sequence=0,
+    checkpoint_sequence=0,
+    waiting=0,
+    bytes_since_checkpoint=0,
+    reason="there is no journal",
+)
+
+
 class StoreAdmin:
-    """`topology` are the OSDs of the configuration; `slow` says which of them are slow to read."""
+    """`topology` are the OSDs of the configuration; `slow` says which of them are slow to read;
+    `journal` is None where the metadata is not journaled to the devices."""
 
     def __init__(
         self,
@@ -73,7 +86,7 @@ class StoreAdmin:
         repairer: Repairs,
         scrubber: Scrubs,
         rebalancer: Moves,
-        journal: Journals,
+        journal: Journals | None,
         slow: Callable[[], Collection[int]],
         surroundings: Surroundings,
     ) -> None:
@@ -107,7 +120,7 @@ class StoreAdmin:
     def _disks(self, records: Mapping[int, OsdRecord]) -> list[DiskStatus]:
         groups = self._positions()
         refilling = frozenset(self._repairer.status().refilling)
-        journal = frozenset(self._journal.status().osds)
+        journal = frozenset(self._journal_now().osds)
         slow = self._slow()
         slots = {slot.osd: slot for slot in self._devices.slots}
         return [
@@ -178,14 +191,17 @@ class StoreAdmin:
         return self._rebalancer.status()
 
     async def journal(self) -> JournalStatus:
-        return self._journal.status()
+        return self._journal_now()
+
+    def _journal_now(self) -> JournalStatus:
+        return _NO_JOURNAL if self._journal is None else self._journal.status()
 
     def parts_now(self) -> tuple[RepairStatus, ScrubStatus, RebalanceStatus, JournalStatus]:
         return (
             self._repairer.status(),
             self._scrubber.status(),
             self._rebalancer.status(),
-            self._journal.status(),
+            self._journal_now(),
         )
 
     # The doctor.
