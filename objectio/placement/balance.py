@@ -18,6 +18,7 @@ Pure, and the same in every process; applied to its own result it changes nothin
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
@@ -29,7 +30,8 @@ from objectio.placement.spread import Spread
 SLACK: Final = 0.05
 """An OSD is left alone while it is within so much of its share."""
 
-_PAIR: Final = struct.Struct(">QQ")
+_PAIR: Final = struct.Struct(">qq")
+_NEVER: Final = 1e9
 
 Members = tuple[int, ...]
 Preference = Callable[[int], Collection[int | None]]
@@ -71,8 +73,11 @@ class _Balance:
         self.receivers = [osd for osd in self.over if receivers is None or osd in receivers]
         self._prefer = prefer
         self._preferred: dict[int, frozenset[int | None]] = {}
+        self._at: Counter[tuple[int, int]] = Counter()
+        """How often each OSD has each position."""
         for row in rows:
-            for osd in row:
+            for position, osd in enumerate(row):
+                self._at[osd, position] += 1
                 if osd in self.over:
                     self.over[osd] += 1
 
@@ -86,6 +91,8 @@ class _Balance:
         if old in self.over:
             self.over[old] -= 1
         self.over[osd] += 1
+        self._at[old, position] -= 1
+        self._at[osd, position] += 1
 
     # What may not stay.
 
@@ -152,12 +159,16 @@ class _Balance:
         yield from sorted(others, key=lambda group: _mix(group, osd))
 
     def _give(self, group: int, osd: int, enough: float) -> None:
-        """Put the OSD into the group in place of the member that has most, if any has enough."""
+        """Put the OSD into the group in place of the member that has most, if any has enough; of
+        several, at the position that it has least often, since data is read more than parity."""
         row = self.rows[group]
-        for position in sorted(
-            range(len(row)), key=lambda position: (-self.over.get(row[position], -1e9), position)
-        ):
-            surplus = self.over.get(row[position], -1e9)
+
+        def rank(position: int) -> tuple[float, int, int]:
+            member = row[position]
+            return -self.over.get(member, -_NEVER), self._at[osd, position], _mix(group, member)
+
+        for position in sorted(range(len(row)), key=rank):
+            surplus = self.over.get(row[position], -_NEVER)
             if surplus < enough or surplus - self.over[osd] <= 1:
                 return
             if self._exchangeable(row, position, osd):
