@@ -1,19 +1,21 @@
 """Counting what is on the devices of a stopped node against what its metadata says.
 
 Nothing may be missing, nothing may be left over: every shard belongs to a live object or to a part
-of a live upload, and each of these has all of its shards, readable. For simulated or real disks of
-one node whose server does not run.
+of a live upload, and each of these has all of its shards, readable. While a placement group moves,
+its blobs have all of them at the old or at the new members, and may have copies at the others. For
+simulated or real disks of one node whose server does not run.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from objectio import builtin
+from objectio.abc.shardstore import ShardStore
 from objectio.config import Config, load_config
 from objectio.errors import ObjectIOError
 from objectio.kv.keys import decode_uint
@@ -26,9 +28,11 @@ from objectio.meta.records import (
     decode_cluster,
     decode_groups,
     decode_manifest,
+    decode_move,
     decode_object,
     decode_part,
     decode_pool,
+    decode_repair,
 )
 from objectio.model.stripe import BlobId, ShardKey, is_reserved
 from objectio.placement.groups import group_of
@@ -40,20 +44,37 @@ _PAGE: Final = 1000
 
 @dataclass(slots=True)
 class Census:
-    """`problems` are sentences; an empty list is a clean store."""
+    """`problems` are sentences; an empty list is a clean store. `lost` are those of them that are
+    about shards that should be there: a crash may leave what nobody needs, never too little. A shard
+    that the metadata knows to be missing is a problem, and not lost. `moving` counts groups."""
 
     objects: int = 0
     uploads: int = 0
     blobs: int = 0
     shards: int = 0
+    moving: int = 0
     problems: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _Metadata:
     pools: dict[int, tuple[PoolRecord, list[list[int]]]]
+    former: dict[tuple[int, int], list[int]]
+    """By pool and group: where it comes from."""
     owned: dict[bytes, BlobRef]
     """By blob id: what objects and parts refer to."""
+    repairs: dict[bytes, int]
+    """Masks of positions that are known to be missing."""
+
+    def sets(self, ref: BlobRef) -> list[list[int]]:
+        """The members of the blob's group; while it moves, the old ones as well."""
+        _, groups = self.pools[ref.pool]
+        group = group_of(ref.blob, len(groups))
+        sets = [groups[group]]
+        if (ref.pool, group) in self.former:
+            sets.append(self.former[ref.pool, group])
+        return sets
 
 
 def take_census(data_dir: Path) -> Census:
@@ -71,30 +92,74 @@ async def _take(config: Config) -> Census:
         cluster_row = kv.get(keys.CLUSTER)
         assert cluster_row is not None, "the node was never started"
         cluster_id = decode_cluster(cluster_row).cluster_id
+        census.moving = len(metadata.former)
         factory = node.open_shardstores()
-        expected = _expected_shards(metadata)
+        found: dict[int, set[ShardKey]] = {}
         for disk in config.osd.disk:
             store = await factory.open(str(config.disk_path(disk)), cluster_id=cluster_id)
             try:
-                found: set[ShardKey] = set()
-                after: ShardKey | None = None
-                while page := await store.scan(after, _PAGE):
-                    after = page[-1].key
-                    found.update(info.key for info in page if not is_reserved(info.key.blob))
-                census.shards += len(found)
-                wanted = expected.get(disk.id, set())
-                _report(census, f"OSD {disk.id} lacks", wanted - found)
-                _report(census, f"OSD {disk.id} has left over", found - wanted)
-                for key in found & wanted:
-                    try:
-                        await store.read(key)
-                    except ObjectIOError as error:
-                        census.problems.append(f"OSD {disk.id}, {_name(key)}: {error}")
+                found[disk.id] = await _look_at(disk.id, store, metadata, census)
             finally:
                 await store.close()
+        _compare(metadata, found, census)
     finally:
         await kv.close()
     return census
+
+
+async def _look_at(
+    osd: int, store: ShardStore, metadata: _Metadata, census: Census
+) -> set[ShardKey]:
+    """The shards on an OSD that can be read, or need not be."""
+    found: set[ShardKey] = set()
+    after: ShardKey | None = None
+    while page := await store.scan(after, _PAGE):
+        after = page[-1].key
+        for info in page:
+            if is_reserved(info.key.blob):
+                continue
+            census.shards += 1
+            found.add(info.key)
+            if info.key.blob not in metadata.owned:
+                continue
+            try:
+                await store.read(info.key)
+            except ObjectIOError as error:
+                _lose(census, f"OSD {osd}, {_name(info.key)}: {error}")
+    return found
+
+
+def _compare(metadata: _Metadata, found: dict[int, set[ShardKey]], census: Census) -> None:
+    may_be: dict[int, set[ShardKey]] = {}
+    for ref in metadata.owned.values():
+        pool, _ = metadata.pools[ref.pool]
+        stripes = range(-(-ref.size // pool.stripe_size_bytes))
+        lacks: list[list[tuple[int, ShardKey]]] = []
+        for members in metadata.sets(ref):
+            wanted = [
+                (osd, ShardKey(BlobId(ref.blob), stripe, position))
+                for position, osd in enumerate(members)
+                for stripe in stripes
+            ]
+            for osd, key in wanted:
+                may_be.setdefault(osd, set()).add(key)
+            lacks.append([each for each in wanted if each[1] not in found.get(each[0], ())])
+        for osd, key in min(lacks, key=len):
+            sentence = f"OSD {osd} lacks {_name(key)}"
+            if metadata.repairs.get(ref.blob, 0) >> key.position & 1:
+                census.problems.append(sentence)
+            else:
+                _lose(census, sentence)
+    for osd, shards in found.items():
+        census.problems += [
+            f"OSD {osd} has left over {_name(key)}"
+            for key in sorted(shards - may_be.get(osd, set()))
+        ]
+
+
+def _lose(census: Census, sentence: str) -> None:
+    census.lost.append(sentence)
+    census.problems.append(sentence)
 
 
 def _read_metadata(kv: KVStore, census: Census) -> _Metadata:
@@ -133,9 +198,21 @@ def _read_metadata(kv: KVStore, census: Census) -> _Metadata:
         (keys.ENDED, "an upload that was not cleaned up"),
         (keys.REPAIRS, "a repair that is not done"),
         (keys.REFILLS, "a refill that is not done"),
+        (keys.MOVES, "a group that is not moved"),
     ):
         problems += [f"{what}: {row.hex()}" for row, _ in _rows(kv, prefix)]
-    return _Metadata({number: (pools[number], groups[number]) for number in pools}, owned)
+    return _Metadata(
+        {number: (pools[number], groups[number]) for number in pools},
+        {
+            (
+                decode_uint(row, len(keys.MOVES), 4),
+                decode_uint(row, len(keys.MOVES) + 4, 4),
+            ): decode_move(raw).former
+            for row, raw in _rows(kv, keys.MOVES)
+        },
+        owned,
+        {row[len(keys.REPAIRS) :]: decode_repair(raw).mask for row, raw in _rows(kv, keys.REPAIRS)},
+    )
 
 
 def _rows(kv: KVStore, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -143,22 +220,6 @@ def _rows(kv: KVStore, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
     while page := kv.scan_prefix(prefix, after=after, limit=_PAGE):
         yield from page
         after = page[-1][0]
-
-
-def _expected_shards(metadata: _Metadata) -> dict[int, set[ShardKey]]:
-    expected: dict[int, set[ShardKey]] = {}
-    for ref in metadata.owned.values():
-        pool, groups = metadata.pools[ref.pool]
-        stripes = -(-ref.size // pool.stripe_size_bytes)
-        for position, osd in enumerate(groups[group_of(ref.blob, len(groups))]):
-            expected.setdefault(osd, set()).update(
-                ShardKey(BlobId(ref.blob), stripe, position) for stripe in range(stripes)
-            )
-    return expected
-
-
-def _report(census: Census, what: str, shards: Iterable[ShardKey]) -> None:
-    census.problems += [f"{what} {_name(key)}" for key in sorted(shards)]
 
 
 def _name(key: ShardKey) -> str:
