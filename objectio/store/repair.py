@@ -46,6 +46,8 @@ _log: Final = logging.getLogger("objectio.store")
 _PAGE: Final = 500
 _AT_ONCE: Final = 16
 _QUEUE_MAX: Final = 10_000
+_NO_ROOM_SECONDS_MAX: Final = 30.0
+"""Space comes back without a word, when something is deleted or a file system grows."""
 _AGAIN_SECONDS: Final = 30.0
 """After that, and twice as long each time, a blob is tried again that could not be mended."""
 _PASS_PAUSE_FACTOR: Final = 20
@@ -84,8 +86,9 @@ class Repairer:
         self._settings = settings
         self._bucket = TokenBucket(settings.bytes_per_second, clock)
         self._rate = MovingRate(clock)
-        self._backoff: Backoff[int] = Backoff(clock)
-        self._unmendable: Backoff[bytes] = Backoff(clock, first_seconds=_AGAIN_SECONDS)
+        self._backoff: Backoff[int] = Backoff(clock, seconds_max=_NO_ROOM_SECONDS_MAX)
+        again = min(_AGAIN_SECONDS, settings.interval_seconds)
+        self._unmendable: Backoff[bytes] = Backoff(clock, first_seconds=again)
         self._mender = Mender(
             kv,
             devices,

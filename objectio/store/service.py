@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from objectio.abc.metrics import Metrics, NullMetrics
 from objectio.abc.objects import (
@@ -41,8 +41,6 @@ from objectio.store.stripes import Stripes
 from objectio.store.uploads import Uploads
 from objectio.store.verify import StripeChecks
 from objectio.store.write import BlobWriter
-
-_UPKEEP_THREADS: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +82,7 @@ class ObjectStore:
             devices.stores, hedge_seconds=settings.read_hedge_seconds, threads=settings.threads
         )
         # What reads for repair and scrubbing does not stand in the way of what reads for clients.
-        self._upkeep = ThreadPoolExecutor(_UPKEEP_THREADS, thread_name_prefix="upkeep")
-        checks = StripeChecks(devices, pools, self._upkeep, self.readers.times.slow)
+        self._checks = checks = StripeChecks(devices, pools, self.readers.times.slow)
         self.repairer = Repairer(
             kv,
             devices,
@@ -219,7 +216,7 @@ class ObjectStore:
         await self.collector.stop()
         await self.readers.stop()
         self._executor.shutdown(wait=True)
-        self._upkeep.shutdown(wait=True)
+        self._checks.close()
 
     def health(self) -> Mapping[str, Any]:
         """`ok` while reads can be served; `degraded` while any device is down that is to have data,

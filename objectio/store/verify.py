@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -73,6 +73,7 @@ class Survey:
     """What the indexes say of one stripe; all but `held` are masks of positions.
 
     held        where each shard is that has the stripe's generation and the right length
+    osds        which OSD that is
     missing     the device is up and has no such shard
     stale       it has one of another generation
     misshapen   it has one that is too long or too short
@@ -86,6 +87,7 @@ class Survey:
     shard_bytes: int
     generation: int
     held: dict[int, ShardStore]
+    osds: dict[int, int] = field(default_factory=dict)
     missing: int = 0
     stale: int = 0
     misshapen: int = 0
@@ -145,6 +147,12 @@ class Rebuilt(NamedTuple):
     damaged: int
 
 
+class _Seen(NamedTuple):
+    info: ShardInfo
+    osd: int
+    store: ShardStore
+
+
 @dataclass(slots=True)
 class _Stats:
     """What each device's index said: by OSD and shard; None for an OSD that did not answer."""
@@ -153,20 +161,34 @@ class _Stats:
 
 
 class StripeChecks:
-    """Looks at stripes of all pools. `executor` runs the blocking reads and the arithmetic; it is not
-    the one that serves clients. `slow` are the OSDs that are spared as sources where they can be."""
+    """Looks at stripes of all pools. `threads` make the blocking reads and the arithmetic; they are
+    not those that serve clients. OSDs that are `slow` are spared as sources where they can be, and
+    are read by a thread of their own, so that they hold nobody up who reads from others."""
 
     def __init__(
         self,
         devices: Devices,
         pools: Pools,
-        executor: Executor,
         slow: Collection[int] = frozenset(),
+        *,
+        threads: int = 2,
     ) -> None:
         self._stores = devices.stores
         self._pools = pools
-        self._executor = executor
         self._slow = slow
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="upkeep")
+        self._apart: dict[int, ThreadPoolExecutor] = {}
+
+    def close(self) -> None:
+        for executor in (self._executor, *self._apart.values()):
+            executor.shutdown(wait=True)
+
+    def _threads_of(self, osd: int) -> ThreadPoolExecutor:
+        if osd not in self._slow:
+            return self._executor
+        if osd not in self._apart:
+            self._apart[osd] = ThreadPoolExecutor(1, thread_name_prefix=f"upkeep-osd{osd}")
+        return self._apart[osd]
 
     # Asking indexes.
 
@@ -212,7 +234,7 @@ class StripeChecks:
     ) -> Survey:
         size = pool.stripe_bytes(ref.size, stripe)
         survey = Survey(stripe, size, pool.code.shard_length(size), 0, {})
-        seen: dict[int, list[tuple[ShardInfo, ShardStore]]] = {}
+        seen: dict[int, list[_Seen]] = {}
         unknown: set[int] = set()
         for position in range(pool.code.width):
             here = seen.setdefault(position, [])
@@ -222,20 +244,21 @@ class StripeChecks:
                 if answers is None or store is None:
                     unknown.add(position)
                 elif (info := answers[stripe, position]) is not None:
-                    here.append((info, store))
+                    here.append(_Seen(info, osd, store))
         self._choose_generation(survey, pool.code, seen, unknown)
         for position, here in seen.items():
             bit = 1 << position
-            for info, store in here:
-                if info.generation == survey.generation and info.length == survey.shard_bytes:
-                    survey.held.setdefault(position, store)
+            for info, osd, store in here:
+                right = (info.generation, info.length) == (survey.generation, survey.shard_bytes)
+                if right and position not in survey.held:
+                    survey.held[position], survey.osds[position] = store, osd
             if position in survey.held:
                 continue
             if position in unknown:
                 survey.down |= bit
             elif not here:
                 survey.missing |= bit
-            elif any(info.generation == survey.generation for info, _ in here):
+            elif any(each.info.generation == survey.generation for each in here):
                 survey.misshapen |= bit
             elif not survey.doubtful:
                 survey.stale |= bit
@@ -245,13 +268,13 @@ class StripeChecks:
     def _choose_generation(
         survey: Survey,
         code: ErasureCode,
-        seen: Mapping[int, Sequence[tuple[ShardInfo, ShardStore]]],
+        seen: Mapping[int, Sequence[_Seen]],
         unknown: set[int],
     ) -> None:
         by_generation: dict[int, set[int]] = {}
         for position, here in seen.items():
-            for info, _ in here:
-                by_generation.setdefault(info.generation, set()).add(position)
+            for each in here:
+                by_generation.setdefault(each.info.generation, set()).add(position)
         newest_first = sorted(by_generation, reverse=True)
         if len(newest_first) < 2:
             survey.generation = newest_first[0] if newest_first else 0
@@ -273,7 +296,7 @@ class StripeChecks:
         """The shards at positions that are held, or why each cannot be had. Those on this machine
         are read by one worker thread in one go, remote ones at the same time."""
         answers: dict[int, Buffer | StorageError] = {}
-        local: dict[int, Read] = {}
+        local: dict[ThreadPoolExecutor, dict[int, Read]] = {}
         remote: dict[int, asyncio.Future[Buffer]] = {}
         for position in positions:
             key = ShardKey(BlobId(ref.blob), survey.stripe, position)
@@ -284,13 +307,16 @@ class StripeChecks:
                 answers[position] = error
                 continue
             if plan is not None:
-                local[position] = plan
+                threads = self._threads_of(survey.osds[position])
+                local.setdefault(threads, {})[position] = plan
             else:
                 remote[position] = asyncio.ensure_future(store.read(key))
         results: dict[int, Buffer | BaseException] = {}
-        if local:
-            loop = asyncio.get_running_loop()
-            results.update(await loop.run_in_executor(self._executor, _run_all, local))
+        loop = asyncio.get_running_loop()
+        for made in await asyncio.gather(
+            *(loop.run_in_executor(threads, _run_all, plans) for threads, plans in local.items())
+        ):
+            results.update(made)
         if remote:
             read = await asyncio.gather(*remote.values(), return_exceptions=True)
             results.update(zip(remote, read, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -566,3 +567,39 @@ async def test_the_outlook_of_a_refill(lab, filled, watch):
     assert (status.waiting, status.bytes_left, status.refilling) == ({}, 0, [])
     assert status.repaired_bytes == sum(-(-size // 4) for size in stripes)
     assert status.bytes_per_second > 0
+
+
+async def test_a_slow_device_holds_up_nobody_who_reads_from_others(lab, filled):
+    """A scrub waits for it, for it reads everything; repair goes on beside it."""
+    osd = 0
+    lab.store.readers.times.slow.add(osd)
+    store, answer, waiting = lab.kit.devices.stores[osd], threading.Event(), threading.Event()
+    plan_read = store.plan_read
+
+    def stuck(*args):
+        plan = plan_read(*args)
+
+        def read():
+            waiting.set()
+            assert answer.wait(20)
+            return plan()
+
+        return read
+
+    store.plan_read = stuck
+    try:
+        lab.store.scrubber.start_now()
+        await lab.until(waiting.is_set)
+        for ref in lab.refs:
+            position = next(at for at, each in enumerate(lab.members(ref)) if each != osd)
+            await lose(lab, ref, position)
+            report(lab, ref, position)
+        await lab.repaired()
+        assert lab.store.repairer.repaired_shards == sum(
+            -(-len(data) // 8192) for data in filled.values()
+        )
+        assert not lab.store.scrubber.finished
+    finally:
+        answer.set()
+    await lab.until(lambda: lab.store.scrubber.finished)
+    await lab.clean()
