@@ -11,7 +11,9 @@ have kept from being found.
 
 A checkpoint counts the device's openings as the superblock does. Where they differ the device was
 used without this index meanwhile (moved to another node and back, or the index is an old copy), and
-what the index says of the log's end is no longer so: it is rebuilt.
+what the index says of the log's end is no longer so: it is rebuilt. The same goes for a clean end
+whose last record is not there: the device is an older copy of itself, or had not synced what it said
+it had. To go on at such an end would put records where no rebuild from the log finds them.
 """
 
 from __future__ import annotations
@@ -19,22 +21,23 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from objectio.osd.format import KIND_SHARD, KIND_TOMBSTONE
+from objectio.limits import KIB
+from objectio.osd.format import KIND_SHARD, KIND_TOMBSTONE, MAGIC, parse_header
 from objectio.osd.index import Checkpoint, Position, SegmentState
 from objectio.osd.log import Log, Tail
 from objectio.osd.walk import is_segment_start, read_segment_header, walk
 
 _SEQUENCES_SKIPPED: Final = 1 << 20
 """More segments than can have been begun and not synced."""
+_END_BYTES_MIN: Final = 64 * KIB
+"""How far back the header of the last record is looked for first."""
 _log: Final = logging.getLogger("objectio.osd")
 
 
 def recover(log: Log) -> None:
     """Bring an empty `Log` to the state of its device."""
     checkpoint = log.index.load_checkpoint()
-    if checkpoint is not None and (
-        (checkpoint.device_id, checkpoint.opens) != (log.superblock.device_id, log.superblock.opens)
-    ):
+    if checkpoint is not None and not _is_of(log, checkpoint):
         _log.warning("the index of %s is out of date; rebuilding it", log.device.path)
         checkpoint = None
     if checkpoint is None:
@@ -47,6 +50,37 @@ def recover(log: Log) -> None:
             log.resume(position)
             return
     _replay_tail(log, position)
+
+
+def _is_of(log: Log, checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint was written for the device as it is."""
+    superblock = log.superblock
+    if (checkpoint.device_id, checkpoint.opens) != (superblock.device_id, superblock.opens):
+        return False
+    return not checkpoint.position.clean or _has_end(log, checkpoint.position)
+
+
+def _has_end(log: Log, end: Position) -> bool:
+    """Whether the last record before a position is on the device; only its header is looked at."""
+    if end.segment_index < 0:
+        return True
+    segment_bytes = log.superblock.segment_bytes
+    first = read_segment_header(log.device, end.segment_index, segment_bytes)
+    if first is None or not is_segment_start(first, log.superblock.device_id):
+        return False
+    wanted = (end.segment_sequence, end.record_sequence)
+    length = 0
+    while length < end.offset_in_segment:
+        length = min(max(_END_BYTES_MIN, 4 * length), end.offset_in_segment)
+        begin = log.segment_start(end.segment_index) + end.offset_in_segment - length
+        raw = log.device.pread(length, begin)
+        at = raw.rfind(MAGIC)
+        while at >= 0:
+            record = parse_header(raw, at)
+            if record is not None and (record.segment_sequence, record.record_sequence) == wanted:
+                return first.segment_sequence == end.segment_sequence
+            at = raw.rfind(MAGIC, 0, at)
+    return False
 
 
 def _load(log: Log, checkpoint: Checkpoint) -> None:

@@ -27,6 +27,7 @@ from objectio.testing.shardstore_calls import (
     scan_all,
     shard_key,
     submit,
+    submit_delete,
 )
 
 SIZE = 64 * MIB
@@ -240,7 +241,7 @@ async def test_a_block_device_lives(factory, make_loop_device):
     segments = [segment.sequence for segment in store._core.segments]
     for number in range(0, 80, 3):
         del held[shard_key(number)]
-        store.submit_delete([shard_key(number)], print)
+        await submit_delete(store, shard_key(number))
     await store._checkpoint()
     await store._compact_segments(0.9, 100)
     freed = [i for i in store._core.free if i < len(segments) and segments[i]]

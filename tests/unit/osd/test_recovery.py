@@ -143,11 +143,11 @@ def test_what_recovery_reads_depends_on_the_tail(counted_bench, direct_path, fix
     assert bench.log.shards == number
 
 
-def test_after_a_clean_end_only_the_superblock_is_read(counted_bench):
+def test_after_a_clean_end_only_the_superblock_and_the_last_record_are_read(counted_bench):
     bench = counted_bench()
     fill(bench, 0, 50 * MIB)
     bench.reopen()
-    assert bench.counts[-1].bytes == 8192
+    assert 8192 < bench.counts[-1].bytes < 3 * MIB
 
 
 def test_of_free_segments_only_the_headers_are_read(counted_bench, direct_path):
