@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -18,11 +19,12 @@ from objectio.abc.shardstore import ShardCoordinates, ShardWrite
 from objectio.erasure import reference, replicate
 from objectio.erasure.code import ErasureCodes
 from objectio.errors import DeviceFailed, DeviceFull
+from objectio.filters.passthrough import ShardStoreFilter
 from objectio.kv.memory import MemoryKV
 from objectio.kv.store import KVStore
 from objectio.limits import KIB, MIB
 from objectio.meta import keys
-from objectio.meta.records import PoolRecord, decode_blob_row
+from objectio.meta.records import PoolRecord, decode_blob_row, decode_repair
 from objectio.model.cluster import ClusterMap, Osd, OsdId
 from objectio.model.stripe import BlobId, ShardKey
 from objectio.osd.store import LogStoreConfig, LogStoreFactory
@@ -32,6 +34,7 @@ from objectio.store.devices import Devices, Slot
 from objectio.store.pools import Pools
 from objectio.store.repair_blob import answered, submitted
 from objectio.store.service import ObjectStore, StoreSettings
+from objectio.store.verify import mask_of
 from objectio.testing.context import make_context
 from objectio.testing.damage import flip_payload_bytes
 from objectio.testing.objects import BytesPayload
@@ -200,6 +203,94 @@ class Kit:
         await self.devices.look()
 
 
+class SlowDevice(ShardStoreFilter):
+    """A log store whose reads stand still while `gate` is closed. `cached`: what the page cache has
+    is answered all the same. `remote`: it is not on this machine."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.cached = False
+        self.remote = False
+        self.plans = 0
+        self.reads = 0
+        self.stuck = 0
+        self.stuck_most = 0
+
+    def read_now(self, key, offset=0, length=None):
+        return self._inner.read_now(key, offset, length) if self.cached else None
+
+    def plan_read(self, key, offset=0, length=None):
+        plan = self._inner.plan_read(key, offset, length)
+        self.plans += 1
+
+        def read():
+            self.reads += 1
+            if not self.gate.is_set():
+                self.stuck += 1
+                self.stuck_most = max(self.stuck, self.stuck_most)
+                self.gate.wait()
+                self.stuck -= 1
+            return plan()
+
+        return None if self.remote else read
+
+    async def read(self, key, offset=0, length=None):
+        self.reads += 1
+        while not self.gate.is_set():
+            await asyncio.sleep(0.002)
+        return await self._inner.read(key, offset, length)
+
+
+class SlowKit(Kit):
+    """On log stores in files, each behind a `SlowDevice`; nothing moves or repairs by itself."""
+
+    def __init__(self, where, **more):
+        self.gates, self.damage = {}, []
+        config = LogStoreConfig(segment_bytes=MIB)
+        factory = LogStoreFactory(config, make_context(where.parent, f"{where.name}-index"))
+        super().__init__(where, factory=factory, **more)
+
+    def _wrap(self, osd, store):
+        self.gates[osd] = SlowDevice(super()._wrap(osd, store))
+        return self.gates[osd]
+
+    async def start(self):
+        await super().start()
+        await self.store.rebalancer.stop()  # the moves are made by hand
+        await self.store.create_bucket("bucket", owner="me")
+        self.store.reads._damaged = lambda ref, mask: self.damage.append(mask)
+        return self
+
+    def close(self, *osds):
+        """Reads of these stand still."""
+        for osd in osds:
+            self.gates[osd].gate.clear()
+
+    def release(self, *osds):
+        for osd in osds or self.gates:
+            self.gates[osd].gate.set()
+
+    def refs(self):
+        """The blobs that there are, in the order in which they were written."""
+        rows = self.rows()
+        return [
+            decode_blob_row(rows[row]).ref for row in sorted(rows) if row.startswith(keys.BLOBS)
+        ]
+
+    def members(self, number=0):
+        return self.store.pools.current.members(self.refs()[number].blob)
+
+    async def shards_at(self, osd):
+        return await self.devices.stores[osd].scan(None, 10_000)
+
+    async def remove_shard(self, key, osd):
+        done = asyncio.get_running_loop().create_future()
+        self.devices.stores[osd].submit_delete([key], done.set_result)
+        assert await done is None
+
+
 async def read_all(reader, start=0, length=None):
     length = reader.info.size - start if length is None else length
     pieces = [bytes(piece) async for piece in reader.stream(start, length)]
@@ -248,6 +339,38 @@ def device_failed():
 @pytest.fixture
 def device_full():
     return DeviceFull("no room")
+
+
+class Watch:
+    """Everything that the mender does, in order. `gate` holds it up before each blob."""
+
+    def __init__(self, lab):
+        self.blobs = []
+        self.reads = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.before = None
+        repairer = lab.store.repairer
+        mend, read = repairer._mender.mend, repairer._mender._checks.read
+
+        async def watched_mend(ref, suspects, *, examine, margin):
+            self.blobs.append((ref, margin()))
+            if self.before is not None:
+                await self.before(ref)
+            await self.gate.wait()
+            return await mend(ref, suspects, examine=examine, margin=margin)
+
+        async def watched_read(ref, survey, positions):
+            positions = list(positions)
+            self.reads += [(ref, survey.stripe, position) for position in positions]
+            return await read(ref, survey, positions)
+
+        repairer._mender.mend = watched_mend
+        repairer._mender._checks.read = watched_read
+
+    @property
+    def margins(self):
+        return [margin for _, margin in self.blobs]
 
 
 class Lab:
@@ -320,6 +443,35 @@ class Lab:
         names = [self.key(ref, stripe, position)]
         assert await answered(submitted(lambda done: device.submit_delete(names, done))) is None
 
+    async def lose(self, ref, *positions):
+        """The shards at these positions, of all stripes."""
+        for position in positions:
+            for stripe in range(self.kit.pools.get(ref.pool).stripes(ref.size)):
+                await self.delete(ref, stripe, position)
+
+    def report(self, ref, *positions):
+        self.store.repairer.damaged(ref, mask_of(positions))
+
+    def watch(self):
+        return Watch(self)
+
+    @property
+    def repair_rows(self):
+        rows = self.kit.kv.scan_prefix(keys.REPAIRS)
+        return {key[len(keys.REPAIRS) :]: decode_repair(raw) for key, raw in rows}
+
+    async def has_all(self, osd):
+        """Whether an OSD has every shard that it should."""
+        for ref in self.refs:
+            if osd not in self.members(ref):
+                continue
+            position = self.members(ref).index(osd)
+            stripes = range(self.kit.pools.get(ref.pool).stripes(ref.size))
+            names = [self.key(ref, stripe, position) for stripe in stripes]
+            if None in await self.kit.devices.stores[osd].stat(names):
+                return False
+        return True
+
     def flip(self, ref, stripe, position):
         """Change a byte on the disk."""
         osd = self.kit.pools.get(ref.pool).members(ref.blob)[position]
@@ -384,4 +536,20 @@ async def make_log_kit(tmp_path):
     for kit in made:
         for unruly in kit.unruly.values():
             unruly.let_go()
+        await kit.stop()
+
+
+@pytest.fixture
+async def make_slow(tmp_path):
+    """Makes stores whose reads stand still while they are told to."""
+    kits = []
+
+    async def make(**more):
+        kits.append(SlowKit(tmp_path / f"slow{len(kits)}", **more))
+        kits[-1].where.mkdir()
+        return await kits[-1].start()
+
+    yield make
+    for kit in kits:
+        kit.release()
         await kit.stop()

@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 
 import pytest
 
 from objectio.errors import DeviceFailed, DeviceFull
 from objectio.meta import keys
-from objectio.meta.records import RepairRecord, decode_repair
-from objectio.store import repair, repair_refill
-from objectio.store.verify import mask_of
-
-
-class Watch:
-    """Everything that the mender does, in order. `gate` holds it up before each blob."""
-
-    def __init__(self, lab):
-        self.blobs = []
-        self.reads = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.before = None
-        repairer = lab.store.repairer
-        mend, read = repairer._mender.mend, repairer._mender._checks.read
-
-        async def watched_mend(ref, suspects, *, examine, margin):
-            self.blobs.append((ref, margin()))
-            if self.before is not None:
-                await self.before(ref)
-            await self.gate.wait()
-            return await mend(ref, suspects, examine=examine, margin=margin)
-
-        async def watched_read(ref, survey, positions):
-            positions = list(positions)
-            self.reads += [(ref, survey.stripe, position) for position in positions]
-            return await read(ref, survey, positions)
-
-        repairer._mender.mend = watched_mend
-        repairer._mender._checks.read = watched_read
-
-    @property
-    def margins(self):
-        return [margin for _, margin in self.blobs]
+from objectio.meta.records import RepairRecord
+from objectio.store import repair
 
 
 @pytest.fixture
@@ -54,34 +20,7 @@ async def filled(lab):
 
 @pytest.fixture
 async def watch(lab, filled):
-    return Watch(lab)
-
-
-async def lose(lab, ref, *positions):
-    for position in positions:
-        for stripe in range(lab.kit.pools.get(ref.pool).stripes(ref.size)):
-            await lab.delete(ref, stripe, position)
-
-
-def report(lab, ref, *positions):
-    lab.store.repairer.damaged(ref, mask_of(positions))
-
-
-def rows(lab):
-    return {key[1:]: decode_repair(raw) for key, raw in lab.kit.kv.scan_prefix(keys.REPAIRS)}
-
-
-async def has_all(lab, osd):
-    """Whether an OSD has every shard that it should."""
-    for ref in lab.refs:
-        members = lab.kit.pools.get(ref.pool).members(ref.blob)
-        if osd in members:
-            position = members.index(osd)
-            stripes = range(lab.kit.pools.get(ref.pool).stripes(ref.size))
-            names = [lab.key(ref, stripe, position) for stripe in stripes]
-            if None in await lab.kit.devices.stores[osd].stat(names):
-                return False
-    return True
+    return lab.watch()
 
 
 # What is read and written.
@@ -89,8 +28,8 @@ async def has_all(lab, osd):
 
 async def test_one_lost_shard_costs_k_reads_of_each_stripe(lab, filled, watch):
     ref = lab.ref(20_000)
-    await lose(lab, ref, 1)
-    report(lab, ref, 1)
+    await lab.lose(ref, 1)
+    lab.report(ref, 1)
     await lab.repaired()
     assert len(watch.reads) == 3 * 4
     assert not [read for read in watch.reads if read[2] == 1], "what is not there was read"
@@ -102,8 +41,8 @@ async def test_one_lost_shard_costs_k_reads_of_each_stripe(lab, filled, watch):
 
 async def test_two_lost_shards_are_made_from_one_reading(lab, filled, watch):
     ref = lab.ref(20_000)
-    await lose(lab, ref, 1, 4)
-    report(lab, ref, 1)  # the other is noticed on the way
+    await lab.lose(ref, 1, 4)
+    lab.report(ref, 1)  # the other is noticed on the way
     await lab.repaired()
     assert len(watch.reads) == 3 * 4
     assert lab.store.repairer.repaired_shards == 6
@@ -112,7 +51,7 @@ async def test_two_lost_shards_are_made_from_one_reading(lab, filled, watch):
 
 async def test_a_suspect_that_reads_well_is_no_suspect(lab, filled, watch):
     ref = lab.ref(8192)
-    report(lab, ref, 2)
+    lab.report(ref, 2)
     await lab.repaired()
     assert watch.reads == [(ref, 0, 2)]
     assert lab.store.repairer.repaired_shards == 0
@@ -120,9 +59,9 @@ async def test_a_suspect_that_reads_well_is_no_suspect(lab, filled, watch):
 
 async def test_a_source_that_is_damaged_is_repaired_as_well(lab, filled, watch):
     ref = lab.ref(8192)
-    await lose(lab, ref, 5)
+    await lab.lose(ref, 5)
     lab.flip(ref, 0, 0)
-    report(lab, ref, 5)
+    lab.report(ref, 5)
     await lab.repaired()
     assert lab.store.repairer.repaired_shards == 2
     assert len(watch.reads) == 5
@@ -135,10 +74,10 @@ async def test_a_local_group_is_all_that_is_read(lab):
     shape = {"k": 6, "m": 4, "disks": 10, "stripe_bytes": 12_288}
     await lab.open(family="lrc-cauchy-0x11d-l2", codecs=codecs, **shape)
     objects = await lab.fill(sizes=(12_288, 30_000), each=1)
-    watch = Watch(lab)
+    watch = lab.watch()
     ref = lab.ref(30_000)
-    await lose(lab, ref, 0)
-    report(lab, ref, 0)
+    await lab.lose(ref, 0)
+    lab.report(ref, 0)
     await lab.repaired()
     assert len(watch.reads) == 3 * 3, "Reed-Solomon would read six of each stripe"
     await lab.clean()
@@ -147,7 +86,7 @@ async def test_a_local_group_is_all_that_is_read(lab):
 
 async def test_a_blob_is_synced_once_and_only_then_forgotten(lab, filled):
     ref = lab.ref(70_000)
-    await lose(lab, ref, 1, 3)
+    await lab.lose(ref, 1, 3)
     writes, syncs, left = [], [], []
     for position in (1, 3):
         store = lab.device(ref, position)
@@ -159,26 +98,26 @@ async def test_a_blob_is_synced_once_and_only_then_forgotten(lab, filled):
 
         def sync(done, submit_sync=submit_sync, store=store):
             syncs.append(store)
-            left.append(len(rows(lab)))
+            left.append(len(lab.repair_rows))
             submit_sync(done)
 
         store.submit_sync = sync
-    report(lab, ref, 1, 3)
+    lab.report(ref, 1, 3)
     await lab.repaired()
     assert len(writes) == 9 * 2
     assert not any(write.sync for write in writes)
     assert len(syncs) == 2
     assert left == [1, 1], "the row went before the sync"
-    assert rows(lab) == {}
+    assert lab.repair_rows == {}
 
 
 async def test_what_could_not_be_synced_keeps_its_row(lab, filled):
     ref = lab.ref(20_000)
-    await lose(lab, ref, 1, 3)
+    await lab.lose(ref, 1, 3)
     store = lab.device(ref, 3)
     store.submit_sync = lambda done: done(DeviceFailed("a cable"))
-    report(lab, ref, 1, 3)
-    await lab.until(lambda: rows(lab) == {ref.blob: RepairRecord(1 << 3)})
+    lab.report(ref, 1, 3)
+    await lab.until(lambda: lab.repair_rows == {ref.blob: RepairRecord(1 << 3)})
     await lab.until(lambda: lab.store.repairer.status().blocked == 1)
     assert lab.store.repairer.status().waiting
 
@@ -201,11 +140,11 @@ async def test_the_least_margin_first(lab, filled, watch, monkeypatch):
     monkeypatch.setattr(repair, "_AT_ONCE", 1)
     lost = [(ref, (1, 4) if number % 3 == 0 else (2,)) for number, ref in enumerate(lab.refs)]
     for ref, positions in lost:
-        await lose(lab, ref, *positions)
+        await lab.lose(ref, *positions)
     watch.gate.clear()
     for ref, positions in lost:
-        report(lab, ref, *positions)
-    await lab.until(lambda: len(rows(lab)) == 15)
+        lab.report(ref, *positions)
+    await lab.until(lambda: len(lab.repair_rows) == 15)
     begun = len(watch.blobs)
     assert begun <= 2
     watch.gate.set()
@@ -222,9 +161,9 @@ async def test_more_rows_than_the_queue_holds(lab, filled, watch, monkeypatch):
     watch.gate.clear()
     for number, ref in enumerate(lab.refs):
         positions = (1, 4) if number % 3 == 2 else (2,)
-        await lose(lab, ref, *positions)
-        report(lab, ref, *positions)
-    await lab.until(lambda: len(rows(lab)) == 15)
+        await lab.lose(ref, *positions)
+        lab.report(ref, *positions)
+    await lab.until(lambda: len(lab.repair_rows) == 15)
     assert sum(lab.store.repairer.status().waiting.values()) == 15
     begun = len(watch.blobs)
     watch.gate.set()
@@ -239,17 +178,17 @@ async def test_what_has_no_margin_does_not_wait_for_the_rate(lab, filled, watch)
     repairer = lab.store.repairer
     repairer._bucket._rate = repairer._bucket._burst = repairer._bucket._tokens = 1
     for ref in lab.refs[:6]:
-        await lose(lab, ref, 2)
-        report(lab, ref, 2)
+        await lab.lose(ref, 2)
+        lab.report(ref, 2)
     await lab.until(lambda: repairer.repaired_shards)
     await lab.until(lambda: not repairer._running or repairer._bucket.wait_seconds() > 1)
     assert repairer._bucket.wait_seconds() > 1
     urgent = lab.refs[10:13]
     for ref in urgent:
-        await lose(lab, ref, 0, 5)
-        report(lab, ref, 0, 5)
-    await lab.until(lambda: not {ref.blob for ref in urgent} & rows(lab).keys())
-    assert len(rows(lab)) >= 1, "the others did not wait"
+        await lab.lose(ref, 0, 5)
+        lab.report(ref, 0, 5)
+    await lab.until(lambda: not {ref.blob for ref in urgent} & lab.repair_rows.keys())
+    assert len(lab.repair_rows) >= 1, "the others did not wait"
     assert not repairer.urgent
     assert repairer.status().waiting.keys() == {1}
 
@@ -260,15 +199,15 @@ async def test_urgent_while_anything_has_no_margin(lab, filled, watch):
     assert not repairer.urgent
     watch.gate.clear()
     ref = lab.ref(5000)
-    await lose(lab, ref, 0, 1)
-    report(lab, ref, 0)
+    await lab.lose(ref, 0, 1)
+    lab.report(ref, 0)
     await lab.until(lambda: watch.blobs)
     assert not repairer.urgent  # as far as was reported
     watch.gate.set()
     await lab.repaired()
     watch.gate.clear()
-    await lose(lab, ref, 0, 1)
-    report(lab, ref, 0, 1)
+    await lab.lose(ref, 0, 1)
+    lab.report(ref, 0, 1)
     await lab.until(lambda: repairer._running)
     assert repairer.urgent
     status = repairer.status()
@@ -288,10 +227,10 @@ async def test_urgent_while_anything_has_no_margin(lab, filled, watch):
 async def test_a_blob_waits_for_its_device(lab, filled, watch):
     ref = lab.ref(20_000)
     osd = lab.kit.pools.get(ref.pool).members(ref.blob)[2]
-    await lose(lab, ref, 2)
+    await lab.lose(ref, 2)
     await lab.kit.take_out(osd)
-    report(lab, ref, 2)
-    await lab.until(lambda: rows(lab))
+    lab.report(ref, 2)
+    await lab.until(lambda: lab.repair_rows)
     await lab.until(lambda: lab.store.repairer.status().blocked == 1)
     lab.store.repairer.wake()
     await lab.until(lambda: not lab.store.repairer._work.is_set())
@@ -306,8 +245,8 @@ async def test_a_blob_that_cannot_be_read_is_not_tried_all_the_time(lab, filled,
     ref = lab.ref(20_000)
     members = lab.kit.pools.get(ref.pool).members(ref.blob)
     await lab.kit.take_out(members[0])
-    await lose(lab, ref, 1, 2)
-    report(lab, ref, 1, 2)
+    await lab.lose(ref, 1, 2)
+    lab.report(ref, 1, 2)
     await lab.until(lambda: watch.blobs)
     await lab.until(lambda: lab.store.repairer.status().blocked == 1)
     for _ in range(5):
@@ -328,10 +267,10 @@ async def test_a_full_disk_is_left_alone_for_longer_and_longer(lab, filled, watc
     refs = lab.refs
     for ref in refs:
         position = lab.kit.pools.get(ref.pool).members(ref.blob).index(osd)
-        await lose(lab, ref, position)
+        await lab.lose(ref, position)
     lab.kit.unruly[osd].fails = DeviceFull("no room")
     for ref in refs:
-        report(lab, ref, lab.kit.pools.get(ref.pool).members(ref.blob).index(osd))
+        lab.report(ref, lab.kit.pools.get(ref.pool).members(ref.blob).index(osd))
     await lab.until(lambda: repairer.status().blocked == len(refs))
     tried = len(watch.blobs)
     assert repairer.status().waiting_for == {osd: "has no room; tried again in 1 s"}
@@ -354,219 +293,16 @@ async def test_a_full_disk_is_left_alone_for_longer_and_longer(lab, filled, watc
 async def test_a_device_that_fails_does_not_take_the_others_with_it(lab, filled):
     ref = lab.ref(70_000)
     members = lab.kit.pools.get(ref.pool).members(ref.blob)
-    await lose(lab, ref, 1, 4)
+    await lab.lose(ref, 1, 4)
     lab.kit.unruly[members[4]].fails = DeviceFailed("a cable")
-    report(lab, ref, 1, 4)
-    await lab.until(lambda: rows(lab) == {ref.blob: RepairRecord(1 << 4)})
+    lab.report(ref, 1, 4)
+    await lab.until(lambda: lab.repair_rows == {ref.blob: RepairRecord(1 << 4)})
     infos = await lab.device(ref, 1).stat([lab.key(ref, stripe, 1) for stripe in range(9)])
     assert None not in infos
     lab.kit.unruly[members[4]].fails = None
     lab.store.repairer.wake()
     await lab.clean()
     await lab.check(filled)
-
-
-# Refilling.
-
-
-async def test_a_refill_reads_nothing_from_the_blank_disk(lab, filled, watch):
-    await lab.kit.replace(2)
-    await lab.repaired()
-    assert await has_all(lab, 2)
-    for ref, _, position in watch.reads:
-        assert lab.kit.pools.get(ref.pool).members(ref.blob)[position] != 2
-    stripes = sum(-(-len(data) // 8192) for data in filled.values())
-    assert len(watch.reads) == 4 * stripes
-    assert lab.store.repairer.repaired_shards == stripes
-    assert lab.store.repairer.status().refilling == []
-    await lab.clean()
-
-
-async def test_damage_that_is_found_while_a_blob_is_refilled(lab, filled, watch):
-    watch.gate.clear()
-    await lab.kit.replace(2)
-    await lab.until(lambda: len(watch.blobs) == repair._AT_ONCE - 1)
-    for ref, _ in watch.blobs:
-        report(lab, ref, lab.members(ref).index(2))
-    await lab.until(lambda: len(rows(lab)) == len(watch.blobs))
-    watch.gate.set()
-    await lab.clean()
-
-
-async def test_two_disks_are_refilled_from_one_reading(lab, filled, watch):
-    watch.gate.clear()
-    await lab.kit.replace(2)
-    await lab.kit.replace(5)
-    assert lab.store.repairer.status().refilling != []
-    watch.gate.set()
-    await lab.repaired()
-    stripes = sum(-(-len(data) // 8192) for data in filled.values())
-    assert lab.store.repairer.repaired_shards == 2 * stripes
-    # The few that were under way when the second one went are read twice.
-    assert len(watch.reads) <= 4 * (stripes + 9 * repair._AT_ONCE)
-    await lab.clean()
-    await lab.check(filled)
-
-
-async def test_least_margin_first_when_a_second_disk_goes(lab, monkeypatch):
-    """Eight disks: not every blob has a shard on both."""
-    monkeypatch.setattr(repair, "_AT_ONCE", 1)
-    await lab.open(disks=8)
-    objects = await lab.fill(sizes=(3000,), each=60)
-    watch = Watch(lab)
-    both = {ref.blob for ref in lab.refs if {2, 5} <= set(lab.members(ref))}
-    either = {ref.blob for ref in lab.refs if {2, 5} & set(lab.members(ref))}
-    assert 5 < len(both) < len(either)
-    begun = asyncio.Event()
-
-    async def before(ref):
-        if len(watch.blobs) == 5:
-            begun.set()
-            await changed.wait()
-
-    changed = asyncio.Event()
-    watch.before = before
-    await lab.kit.replace(2)
-    await begun.wait()
-    assert watch.margins == [1] * 5
-    await lab.kit.replace(5)
-    changed.set()
-    await lab.repaired()
-    after = [ref.blob for ref, _ in watch.blobs[5:]]
-    first_other = next(at for at, blob in enumerate(after) if blob not in both)
-    assert set(after[:first_other]) == both, "some that had more left came first"
-    assert set(watch.margins[5 : 5 + first_other]) == {0}
-    assert not lab.store.repairer.urgent
-    assert await has_all(lab, 2)
-    assert await has_all(lab, 5)
-    # Nothing is written twice: what was refilled before is passed over.
-    wanted = sum(len({2, 5} & set(lab.members(ref))) for ref in lab.refs)
-    assert lab.store.repairer.repaired_shards == wanted
-    await lab.clean()
-    await lab.check(objects)
-
-
-async def test_a_refill_goes_on_after_a_restart(lab, monkeypatch):
-    monkeypatch.setattr(repair_refill, "_PAGE", 10)
-    await lab.open()
-    objects = await lab.fill(sizes=(3000,), each=60)
-    watch = Watch(lab)
-    stuck = asyncio.Event()
-
-    async def before(ref):
-        if len(watch.blobs) > 35:
-            stuck.set()
-            await asyncio.Event().wait()
-
-    watch.before = before
-    await lab.kit.replace(1)
-    await stuck.wait()
-    (row,) = [raw for _, raw in lab.kit.kv.scan_prefix(keys.REFILLS)]
-    refs = lab.refs
-    assert keys.blob(refs[29].blob) < row <= keys.blob(refs[30].blob)
-    done = {ref.blob for ref, _ in watch.blobs}
-    await lab.open()
-    again = Watch(lab)
-    await lab.repaired()
-    assert not {ref.blob for ref, _ in again.blobs} & {ref.blob for ref in refs[:30]}
-    assert done | {ref.blob for ref, _ in again.blobs} >= {ref.blob for ref in refs[30:]}
-    assert await has_all(lab, 1)
-    await lab.clean()
-    await lab.check(objects)
-
-
-async def test_a_second_disk_goes_for_good_in_the_middle(lab, monkeypatch):
-    monkeypatch.setattr(repair_refill, "_PAGE", 10)
-    await lab.open()
-    objects = await lab.fill(sizes=(3000, 20_000), each=20)
-    watch = Watch(lab)
-
-    async def before(ref):
-        if len(watch.blobs) == 12:
-            await lab.kit.take_out(4)
-
-    watch.before = before
-    await lab.kit.replace(1)
-    await lab.until(lambda: 4 not in lab.kit.devices.stores)
-    await lab.repaired()
-    assert await has_all(lab, 1)
-    await lab.check(objects)
-    report = await lab.scrub()
-    assert (report.findings, report.unread) == (0, len(objects))
-    await lab.kit.put_back(4)
-    await lab.clean()
-
-
-async def test_an_old_copy_of_a_disk_is_brought_up_to_date(lab, filled, watch):
-    """It is not blank: what it has is kept, what it lacks or has of an older generation is made."""
-    osd = 4
-    late = lab.refs[9:]
-    stale = lab.refs[0]
-    for ref in late:
-        await lose(lab, ref, lab.members(ref).index(osd))
-    for position in range(6):
-        if position != lab.members(stale).index(osd):
-            payload = await lab.read(stale, 0, position)
-            await lab.write(stale, 0, position, payload, generation=1)
-    await lab.kit.kv.commit([], [(keys.refill(osd), b"opened 5 times before 7")])
-    lab.store.repairer.up(osd, blank=False)
-    await lab.repaired()
-    wanted = sum(-(-ref.size // 8192) for ref in late) + 1
-    assert lab.store.repairer.repaired_shards == wanted
-    assert len(watch.reads) == 4 * wanted
-    await lab.clean()
-    await lab.check(filled)
-
-
-async def test_what_a_walk_cannot_make_gets_a_row_of_its_own(lab, filled):
-    ref = lab.ref(20_000)
-    at = lab.members(ref).index(3)
-    others = [position for position in range(6) if position != at]
-    await lose(lab, ref, *others[:2])
-    await lab.kit.replace(3)
-    await lab.until(lambda: not lab.kit.kv.scan_prefix(keys.REFILLS))
-    await lab.until(lambda: rows(lab) == {ref.blob: RepairRecord(1 << at)})
-    status = lab.store.repairer.status()
-    assert (status.refilling, status.blocked) == ([], 1)
-
-
-async def test_a_full_disk_holds_its_walk_up_and_no_other(lab, filled, watch):
-    repairer = lab.store.repairer
-    now = 1000.0
-    repairer._backoff._clock = lambda: now
-    watch.gate.clear()
-    await lab.kit.replace(1)
-    lab.kit.unruly[1].fails = DeviceFull("no room")
-    await lab.kit.replace(2)
-    watch.gate.set()
-    await lab.until(lambda: repairer.status().refilling == [1])
-    assert await has_all(lab, 2)
-    assert rows(lab) == {}, "a row for each blob, though the walk has one"
-    lab.kit.unruly[1].fails = None
-    now += 1.1
-    repairer._work.set()
-    await lab.repaired()
-    assert await has_all(lab, 1)
-    await lab.clean()
-
-
-async def test_the_outlook_of_a_refill(lab, filled, watch):
-    watch.gate.clear()
-    await lab.kit.replace(2)
-    await lab.until(lambda: watch.blobs)
-    status = lab.store.repairer.status()
-    assert status.waiting == {1: len(filled)}
-    stripes = [
-        min(8192, len(data) - at) for data in filled.values() for at in range(0, len(data), 8192)
-    ]
-    assert status.bytes_left == sum(-(-size // 4) for size in stripes)
-    assert (status.refilling, status.active) == ([2], True)
-    watch.gate.set()
-    await lab.repaired()
-    status = lab.store.repairer.status()
-    assert (status.waiting, status.bytes_left, status.refilling) == ({}, 0, [])
-    assert status.repaired_bytes == sum(-(-size // 4) for size in stripes)
-    assert status.bytes_per_second > 0
 
 
 async def test_a_slow_device_holds_up_nobody_who_reads_from_others(lab, filled):
@@ -592,8 +328,8 @@ async def test_a_slow_device_holds_up_nobody_who_reads_from_others(lab, filled):
         await lab.until(waiting.is_set)
         for ref in lab.refs:
             position = next(at for at, each in enumerate(lab.members(ref)) if each != osd)
-            await lose(lab, ref, position)
-            report(lab, ref, position)
+            await lab.lose(ref, position)
+            lab.report(ref, position)
         await lab.repaired()
         assert lab.store.repairer.repaired_shards == sum(
             -(-len(data) // 8192) for data in filled.values()
