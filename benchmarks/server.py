@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -93,11 +93,14 @@ class Server:
 class ObjectIOServer(Server):
     """`objectio serve --data DIR --listen 127.0.0.1:PORT`."""
 
-    def __init__(self, data_dir: Path, *, auth: bool = True) -> None:
+    def __init__(
+        self, data_dir: Path, *, auth: bool = True, settings: Mapping[str, str] | None = None
+    ) -> None:
         port = free_port()
         command = [str(Path(sys.executable).with_name("objectio")), "serve"]
         command += ["--data", str(data_dir), "--listen", f"127.0.0.1:{port}"]
         command += [] if auth else ["--no-auth"]
+        command += [f"--set={key}={value}" for key, value in (settings or {}).items()]
         super().__init__(command, port, "/health", data_dir.with_name(f"{data_dir.name}.log"))
         self.data_dir = data_dir
         self._credential = Credential(
