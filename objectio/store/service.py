@@ -59,6 +59,22 @@ class StoreSettings:
     scrub_bytes_per_second: float = 32.0 * MIB
     threads: int = 4
 
+    @property
+    def repair(self) -> RepairSettings:
+        return RepairSettings(
+            interval_seconds=self.repair_interval_seconds,
+            bytes_per_second=self.repair_bytes_per_second,
+            memory_bytes=self.memory_bytes_max // 4,
+        )
+
+    @property
+    def scrub(self) -> ScrubSettings:
+        return ScrubSettings(
+            interval_seconds=self.scrub_interval_seconds,
+            bytes_per_second=self.scrub_bytes_per_second,
+            memory_bytes=self.memory_bytes_max // 8,
+        )
+
 
 class ObjectStore:
     """Buckets, objects, listings and uploads over a KV store and devices. Call `start` first."""
@@ -83,17 +99,7 @@ class ObjectStore:
         )
         # What reads for repair and scrubbing does not stand in the way of what reads for clients.
         self._checks = checks = StripeChecks(devices, pools, self.readers.times.slow)
-        self.repairer = Repairer(
-            kv,
-            devices,
-            pools,
-            checks,
-            RepairSettings(
-                interval_seconds=settings.repair_interval_seconds,
-                bytes_per_second=settings.repair_bytes_per_second,
-                memory_bytes=settings.memory_bytes_max // 4,
-            ),
-        )
+        self.repairer = Repairer(kv, devices, pools, checks, settings.repair)
         self.writer = BlobWriter(
             devices,
             self._executor,
@@ -113,28 +119,10 @@ class ObjectStore:
             pools,
             checks,
             self.collector,
-            ScrubSettings(
-                interval_seconds=settings.scrub_interval_seconds,
-                bytes_per_second=settings.scrub_bytes_per_second,
-                memory_bytes=settings.memory_bytes_max // 8,
-            ),
+            settings.scrub,
             damaged=self.repairer.damaged,
         )
-        self._buckets = Buckets(kv)
-        self._listings = Listings(kv)
-        self._objects = Objects(
-            kv, self._buckets, pools, self.writer, self.reads, self.collector, self.repairer
-        )
-        self._uploads = Uploads(
-            kv,
-            self._buckets,
-            pools,
-            self.writer,
-            self.collector,
-            self.repairer,
-            self._objects,
-            settings.part_size_bytes_min,
-        )
+        self._build_objects(kv, settings)
         self.rebalancer = Rebalancer(
             kv,
             devices,
@@ -146,11 +134,26 @@ class ObjectStore:
             urgent=lambda: self.repairer.urgent,
             bytes_per_second=settings.rebalance_bytes_per_second,
         )
-        devices.listen(self.repairer)
-        devices.listen(self.readers)
-        devices.listen(self.collector)
-        devices.listen(self.rebalancer)
+        for listener in (self.repairer, self.readers, self.collector, self.rebalancer):
+            devices.listen(listener)
         self._show(NullMetrics() if metrics is None else metrics)
+
+    def _build_objects(self, kv: KVStore, settings: StoreSettings) -> None:
+        self._buckets = Buckets(kv)
+        self._listings = Listings(kv)
+        self._objects = Objects(
+            kv, self._buckets, self.pools, self.writer, self.reads, self.collector, self.repairer
+        )
+        self._uploads = Uploads(
+            kv,
+            self._buckets,
+            self.pools,
+            self.writer,
+            self.collector,
+            self.repairer,
+            self._objects,
+            settings.part_size_bytes_min,
+        )
 
     def _show(self, metrics: Metrics) -> None:
         gauge = metrics.gauge_function
