@@ -10,7 +10,7 @@ else moves. Three things move a member:
 A position is the index of a shard, so members that stay keep theirs, and a newcomer takes the
 position of the one that it replaces. An OSD that is new gets its share and no more, from those that
 have most above theirs. In which of the groups, the placement says, as far as shares allow: its
-answers alone, one group at a time, move up to 1.6 times that where hosts or racks count.
+answers alone, one group at a time, move up to 1.7 times that where hosts or racks count.
 
 Pure, and the same in every process; applied to its own result it changes nothing.
 """
