@@ -20,6 +20,7 @@ from objectio.store.admin import StoreAdmin
 from objectio.store.clustermap import load_map
 from objectio.store.doctor import Surroundings
 from objectio.store.gauges import Gauges
+from objectio.store.journal import Journal
 from objectio.store.pools import Pools
 from objectio.store.service import ObjectStore, StoreSettings
 
@@ -83,11 +84,20 @@ class GatewayService:
             pool.placement_groups,
             pool.placement or parts.best_name("placement"),
         )
-        await pools.load(record, await load_map(kv, self._topology()), pool.codec)
+        devices, topology = parts.part("devices"), self._topology()
+        journal = Journal(
+            kv,
+            devices,
+            topology,
+            straggler_seconds=config.store.write_straggler_seconds,
+            metrics=parts.metrics,
+        )
+        await journal.open(pool.parity_shards)
+        await pools.load(record, await load_map(kv, topology), pool.codec)
         settings = config.store
         store = ObjectStore(
             kv,
-            parts.part("devices"),
+            devices,
             pools,
             StoreSettings(
                 memory_bytes_max=settings.memory_bytes_max,
@@ -102,7 +112,9 @@ class GatewayService:
                 scrub_bytes_per_second=settings.scrub_bytes_per_second,
             ),
             parts.metrics,
+            journal=journal,
         )
+        self._store = store  # to be stopped even if it fails to start
         await store.start()
         return store
 
@@ -123,7 +135,7 @@ class GatewayService:
             repairer=store.repairer,
             scrubber=store.scrubber,
             rebalancer=store.rebalancer,
-            journal=getattr(store, "journal", None),
+            journal=store.journal,
             slow=lambda: store.reads.slow,
             surroundings=Surroundings(
                 auth=config.gateway.auth,

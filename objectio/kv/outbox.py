@@ -176,6 +176,11 @@ class Outbox:
             self._driver.commit([Commit((), changes)])
             self.number = number
 
+    def first(self) -> int:
+        """The first batch that `catch_up` will journal again. Blocking."""
+        rows = self._driver.scan(PREFIX, _UNNUMBERED_ROWS, limit=1)
+        return _unpack_row(rows[0][1])[0] if rows else self.number + 1
+
     def catch_up(self) -> CatchUp:
         """Number everything that stands in the outbox as one batch; later ones get numbers of their
         own. Blocking."""

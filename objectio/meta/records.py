@@ -233,6 +233,15 @@ class ScrubRecord(msgspec.Struct, frozen=True, array_like=True):
     last: ScrubReport | None = None
 
 
+class JournalRecord(msgspec.Struct, frozen=True, array_like=True):
+    """The metadata journal on the devices: see `objectio.store.journal`. `on`: no commit went by it.
+    `osds` had it when this was written."""
+
+    lineage: int
+    on: bool
+    osds: list[int]
+
+
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_bucket: Final = msgspec.msgpack.Decoder(BucketRecord).decode
 decode_object: Final = msgspec.msgpack.Decoder(ObjectRecord).decode
@@ -247,6 +256,7 @@ decode_pool: Final = msgspec.msgpack.Decoder(PoolRecord).decode
 decode_groups: Final = msgspec.msgpack.Decoder(list[list[int]]).decode
 decode_cluster: Final = msgspec.msgpack.Decoder(ClusterRecord).decode
 decode_osd: Final = msgspec.msgpack.Decoder(OsdRecord).decode
+decode_journal: Final = msgspec.msgpack.Decoder(JournalRecord).decode
 decode_map: Final = msgspec.msgpack.Decoder(ClusterMap).decode
 decode_move: Final = msgspec.msgpack.Decoder(MoveRecord).decode
 decode_scrub: Final = msgspec.msgpack.Decoder(ScrubRecord).decode

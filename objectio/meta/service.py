@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from objectio.abc.context import Context
 from objectio.abc.driver import Driver, NoConfig
-from objectio.abc.kv import Absent
+from objectio.abc.kv import CAP_DURABLE, Absent
 from objectio.abc.role import NodeParts, Service
-from objectio.errors import CommitConflict
+from objectio.errors import CommitConflict, ConfigError, ObjectIOError
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import ClusterRecord, decode_cluster, encode
@@ -30,6 +31,16 @@ async def load_cluster(kv: KVStore) -> ClusterRecord:
             continue
 
 
+_LOST: Final = (
+    "the metadata directory is lost, or not mounted. To make it anew from the disks: "
+    "objectio meta rebuild. For a new cluster, take blank disks"
+)
+_NEVER_KEPT: Final = (
+    "this engine keeps metadata in memory only, and they went with the process that wrote it. For a "
+    "new cluster, take blank disks, or another `data_dir`"
+)
+
+
 class MetaService:
     """Provides `kv` and `cluster`."""
 
@@ -40,7 +51,26 @@ class MetaService:
     async def start(self) -> None:
         self._kv = self._parts.open_kv()
         self._parts.provide("kv", self._kv)
+        if await self._kv.aget(keys.CLUSTER) is None:
+            await asyncio.to_thread(self._expect_blank_disks)
         self._parts.provide("cluster", await load_cluster(self._kv))
+
+    def _expect_blank_disks(self) -> None:
+        """A new cluster must not begin beside the data of one whose metadata are gone. Blocking."""
+        config, factory = self._parts.config, None
+        for disk in config.osd.disk:
+            path = str(config.disk_path(disk))
+            factory = factory or self._parts.open_shardstores()
+            try:
+                cluster = factory.cluster_of(path)
+            except ObjectIOError:
+                continue  # whoever opens it says so
+            if cluster is not None:
+                assert self._kv is not None
+                raise ConfigError(
+                    f"there is no metadata, but {path} holds data of cluster {cluster}: "
+                    + (_LOST if CAP_DURABLE in self._kv.capabilities else _NEVER_KEPT)
+                )
 
     async def stop(self) -> None:
         if self._kv is not None:

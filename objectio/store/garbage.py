@@ -192,6 +192,7 @@ class Collector:
         blobs = list({ref.blob for refs in new for ref in refs})
         await self._forget([keys.blob(blob) for blob in blobs])
         await self._forget([keys.repair(blob) for blob in blobs])
+        await self._kv.barrier()  # what let go of the blobs must not be undone by a rebuild
         unreached = await self._delete([ref for refs in todo.values() for ref in refs])
         done: list[bytes] = []
         for row_key, refs in todo.items():

@@ -29,6 +29,7 @@ from objectio.meta.buckets import Buckets
 from objectio.meta.listing import Listings
 from objectio.store.devices import Devices
 from objectio.store.garbage import Collector
+from objectio.store.journal import Journal
 from objectio.store.memory import ByteBudget
 from objectio.store.objects import Objects, OpenObject
 from objectio.store.pools import Pools
@@ -86,7 +87,10 @@ class ObjectStore:
         pools: Pools,
         settings: StoreSettings,
         metrics: Metrics | None = None,
+        *,
+        journal: Journal | None = None,
     ) -> None:
+        self.journal = Journal(kv, devices) if journal is None else journal
         self.devices = devices
         self.pools = pools
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="store")
@@ -205,6 +209,7 @@ class ObjectStore:
         )
 
     async def start(self) -> None:
+        await self.journal.attach()
         await self._uploads.start()
         self.collector.start()
         self.repairer.start()
@@ -217,6 +222,7 @@ class ObjectStore:
         await self.rebalancer.stop()
         await self.repairer.stop()
         await self.collector.stop()
+        await self.journal.stop()
         await self.readers.stop()
         self._executor.shutdown(wait=True)
         self._checks.close()
