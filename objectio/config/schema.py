@@ -227,7 +227,10 @@ class StoreSection(Section, frozen=True, kw_only=True):
     ] = 60.0
     repair_bytes_per_second: Annotated[
         Annotated[float, Meta(gt=0)],
-        Meta(description="How fast shards are made anew, in bytes written, over all devices."),
+        Meta(
+            description="How fast shards are made anew, in bytes written, over all devices. What could "
+            "not lose another shard does not keep to it."
+        ),
     ] = 256.0 * MIB
     rebalance_bytes_per_second: Annotated[
         Annotated[float, Meta(gt=0)],

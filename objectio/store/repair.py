@@ -219,12 +219,6 @@ class Repairer:
         )
         return max(known, int(looking))
 
-    async def pending(self) -> tuple[int, int]:
-        """(blobs to repair, up to 10,000; OSDs being refilled)."""
-        blobs = await self._kv.ascan_prefix(keys.REPAIRS)
-        refills = await self._kv.ascan_prefix(keys.REFILLS)
-        return len(blobs), len(refills)
-
     def status(self) -> RepairStatus:
         outlook = self._refill.outlook
         waiting = Counter(outlook.blobs) + self._blocked + self._left_out

@@ -161,7 +161,7 @@ class Mender:
 
     async def _mend_stripe(self, work: _Work, survey: Survey) -> None:
         await self._pace(work.margin)
-        size = survey.shard_bytes * work.pool.code.width
+        size = survey.shard_bytes * work.pool.code.width * (2 if work.examine else 1)
         await self._budget.acquire(size)
         try:
             made = await self._make(work, survey)

@@ -55,7 +55,7 @@ class ScrubSettings:
 
 class Scrubber:
     """Runs in the background. `damaged` is repair's; the collector takes away what should not be
-    there; `own_damaged` hears that shards which the store keeps for itself are damaged."""
+    there."""
 
     def __init__(
         self,
@@ -67,17 +67,17 @@ class Scrubber:
         settings: ScrubSettings,
         *,
         damaged: Damaged,
-        own_damaged: Callable[[], None] = lambda: None,
     ) -> None:
         self.finished = 0
         """Passes since the start."""
         self.damaged_blobs = 0
+        self.own_damaged: Callable[[], None] = lambda: None
+        """Called when shards that the store keeps for itself are damaged: whose they are, sets it."""
         self._kv = kv
         self._stores = devices.stores
         self._settings = settings
         self._report_damage = damaged
         self._collector = collector
-        self._own_damaged = own_damaged
         self._bucket = TokenBucket(settings.bytes_per_second, settings.clock)
         self._census = Census(
             kv,
@@ -225,7 +225,7 @@ class Scrubber:
                 page = await self._census.device_page(osd, after)
                 counts.update(page.counts)
                 if page.own_damaged:
-                    self._own_damaged()
+                    self.own_damaged()
                 after = page.after
                 if after is None:
                     break

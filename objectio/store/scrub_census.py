@@ -124,11 +124,11 @@ class Census:
         (survey,) = await self._checks.survey(ref, [stripe])
         size = survey.shard_bytes * len(survey.held)
         await self._read(size)
-        await self._budget.acquire(size)
+        await self._budget.acquire(2 * size)  # what was read, and what is made to compare
         try:
             found, _ = await self._checks.examine(ref, survey)
         finally:
-            self._budget.release(size)
+            self._budget.release(2 * size)
         return found
 
     # Devices.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import random
+from collections import Counter
 
 import pytest
 
@@ -232,7 +235,7 @@ async def test_what_cannot_be_read_is_told(lab, filled):
 
 async def test_the_stores_own_shards_are_read_and_left_alone(lab, filled):
     heard = []
-    lab.store.scrubber._own_damaged = lambda: heard.append(True)
+    lab.store.scrubber.own_damaged = lambda: heard.append(True)
     ref = lab.ref(5000)._replace(blob=BlobId(RESERVED_PREFIX + b"journal.01"))
     for position in (0, 1):
         await lab.write(ref, 0, position, b"a line of the journal" * 10)
@@ -311,6 +314,51 @@ async def test_a_pass_goes_on_among_the_devices(lab, filled):
     report = lab.store.scrubber.status().last
     assert (report.begun_ms, report.blobs, report.healthy) == (1, 7, 7)
     assert report.orphaned <= sum(osd > 3 for osd in members)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_any_damage_that_can_be_made_good_is(lab, filled, seed):
+    """Up to two shards of a stripe gone or damaged, or one wrong, all over the store."""
+    source = random.Random(seed)
+    expected = Counter()
+    for ref in lab.refs:
+        for stripe in range(-(-ref.size // 8192)):
+            kinds = source.choice([(), (), ("missing",), ("corrupt", "missing"), ("wrong",)])
+            length = len(await lab.read(ref, stripe, 0))
+            for position, kind in zip(source.sample(range(6), 2), kinds, strict=False):
+                expected[{"wrong": "inconsistent"}.get(kind, kind)] += 1
+                if kind == "missing":
+                    await lab.delete(ref, stripe, position)
+                elif kind == "corrupt":
+                    lab.flip(ref, stripe, position)
+                else:
+                    await lab.write(ref, stripe, position, source.randbytes(length))
+    assert findings(await lab.scrub()) == expected
+    await lab.clean()
+    await lab.check(filled)
+
+
+async def test_no_false_alarms_while_objects_come_and_go(lab, filled):
+    stop = False
+
+    async def write(name):
+        for turn in itertools.count():
+            if stop:
+                return
+            key = b"%d/%d" % (name, turn % 7)
+            await lab.kit.put(key, random.Random(turn).randbytes((300, 9000, 40_000)[turn % 3]))
+            if turn % 4 == 1:
+                await lab.store.delete_object("bucket", key)
+
+    writers = [asyncio.create_task(write(name)) for name in range(4)]
+    for _ in range(5):
+        report = await lab.scrub()
+        assert findings(report) == {}
+        assert report.healthy == report.blobs
+    stop = True
+    await asyncio.gather(*writers)
+    await lab.until(lambda: lab.store.collector.backlog == 0)
+    await lab.clean()
 
 
 def test_cursors_of_devices():
