@@ -159,13 +159,10 @@ def scrub(work_dir: Path, scale: float, rounds: int) -> Iterator[str]:
     }
     for objects in SIZES:
         store = Store(_fresh(work_dir), objects, scale, settings)
-        found, raw = [], []
         with running(store.server):
             store.fill()
-            for _ in range(rounds):
-                found.append(DISKS * store.bytes_per_disk / _pass(store))
-        for _ in range(rounds):
-            raw.append(raw_bytes_per_second(store.server.disks))
+            found = [DISKS * store.bytes_per_disk / _pass(store) for _ in range(rounds)]
+        raw = [raw_bytes_per_second(store.server.disks) for _ in range(rounds)]
         speed, yardstick = statistics.median(found), statistics.median(raw)
         yield (
             f"{objects.title:<18} {DISKS * store.bytes_per_disk / MIB:>8,.0f} MiB {rate(speed):>12} "

@@ -344,7 +344,7 @@ async def test_a_sample_of_power_cuts(tmp_path, shape, seed):
     source = random.Random(f"{seed}:{shape}")
     life = Life(tmp_path / "life", SHAPES[shape], source)
     await life.live(90, 40)
-    await cut_everywhere(life, tmp_path / "cut", source, number=25, discards="mixed")
+    await cut_everywhere(life, tmp_path / "cut", source, number=12, discards="mixed")
 
 
 @pytest.mark.slow
