@@ -9,7 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from objectio.abc.api import FrontEndFactory
 from objectio.abc.context import Context
@@ -156,8 +160,27 @@ class Node:
         assert self.exporter is not None
         self.metrics = self.exporter.metrics
 
+    @property
+    def kv_driver(self) -> AnyDriver:
+        return self._choose("kv", self.config.kv.driver)
+
+    @property
+    def metadata_dir(self) -> Path:
+        """Where the key-value engine keeps its files."""
+        path = getattr(self.config.driver_settings("kv", self.kv_driver), "path", "")
+        return Path(path) if path else self.config.data_dir / _DIRECTORIES["kv"]
+
+    def open_kv_at(self, directory: Path) -> KVStore:
+        """The engine in another directory, bare: no filters, no journal."""
+        driver = self.kv_driver
+        settings = self.config.driver_settings("kv", driver)
+        if getattr(settings, "path", ""):
+            settings = msgspec.structs.replace(settings, path="")
+        context = replace(self._context("kv", driver.name), data_dir=directory)
+        return KVStore(driver.open(settings, context), driver.capabilities, driver.threads)
+
     def open_kv(self) -> KVStore:
-        driver = self._choose("kv", self.config.kv.driver)
+        driver = self.kv_driver
         opened = self._open("kv", "kv", driver)
         for name in reversed(self.config.kv.filters):
             each = self.registry.get_filter(FilterKind.KV, name)
