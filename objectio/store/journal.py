@@ -551,6 +551,11 @@ class Journal:
             if osd not in self._foreign and osd not in self._arrived:
                 await clean(osd, store, made)
 
+    def damaged(self) -> None:
+        """A scrub found damage in what is on the devices: a new checkpoint takes the place of it."""
+        self._whole = False
+        self._wake.set()
+
     # What operators see.
 
     def status(self) -> JournalStatus:

@@ -126,6 +126,7 @@ class ObjectStore:
             settings.scrub,
             damaged=self.repairer.damaged,
         )
+        self.scrubber.own_damaged = self.journal.damaged
         self._build_objects(kv, settings)
         self.rebalancer = Rebalancer(
             kv,

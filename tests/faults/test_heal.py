@@ -15,6 +15,9 @@ import threading
 
 import pytest
 
+from objectio.model.stripe import is_reserved
+from objectio.testing.damage import flip_payload_bytes
+
 pytest.importorskip("objectio_api_admin", reason="objectio_api_admin is not installed")
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -146,4 +149,25 @@ def test_killed_in_the_middle_of_a_refill(filled, eventually, census, assert_cle
     assert 0 < repaired(server) <= share - before, "it began anew"
     filled.check()
     assert census(store)["blobs"] == len(filled.digests)
+    assert_clean(store)
+
+
+@pytest.mark.slow
+def test_damage_to_the_metadata_journal(filled, rng, tmp_path, eventually, census, assert_clean):
+    """A scrub reads it, too; a new checkpoint takes the place of what was damaged."""
+    store, server = filled.store, filled.store.server
+    census(store)
+    flipped = [
+        flip_payload_bytes(server.disk(number), rng, lambda record: is_reserved(record.blob))
+        for number in range(6)
+    ]
+    assert sum(count > 0 for count in flipped) >= 3, "one copy more than disks may be lost"
+    report = scrub(server, tmp_path)
+    assert report["corrupt"] > 0
+    assert report["healthy"] == report["blobs"]
+    eventually(lambda: scrub(server, tmp_path)["corrupt"] == 0)
+    server.kill()
+    server.start()
+    filled.check()
+    census(store)
     assert_clean(store)
