@@ -7,6 +7,7 @@ import shutil
 import time
 
 import pytest
+from botocore.exceptions import ClientError
 
 SETTINGS = {
     "osd.check_seconds": "0.05",
@@ -17,6 +18,16 @@ SETTINGS = {
 
 def refills(server, number):
     return server.log_text().count(f"OSD {number} is refilled")
+
+
+def put(objects, key, data):
+    """False if it was refused: with two disks out at the same moment there is no quorum."""
+    try:
+        objects.put(key, data)
+    except ClientError as error:
+        assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+        return False
+    return True
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(12, marks=pytest.mark.slow)])
@@ -40,7 +51,8 @@ def test_wipe_after_wipe(
         caught += bool(short)
         short.append((doomed, refills(server, doomed)))
         shutil.rmtree(server.disk(doomed))
-        objects.put(f"turn/{turn}", blob_of_bytes(rng.choice([100, 30_000, 1_000_000])))
+        data = blob_of_bytes(rng.choice([100, 30_000, 1_000_000]))
+        eventually(lambda turn=turn, data=data: put(objects, f"turn/{turn}", data))
         if rng.random() < 0.3:
             server.kill()
             server.start()
