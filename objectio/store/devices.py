@@ -250,8 +250,9 @@ class Devices:
 
     async def _forget(self, raw: bytes | None) -> None:
         """Let go of what this node keeps of the device that stood for the OSD before."""
-        if raw is not None:
-            await asyncio.to_thread(self._factory.forget, decode_osd(raw).device_id)
+        device_id = "" if raw is None else decode_osd(raw).device_id
+        if device_id:  # else it was never in service
+            await asyncio.to_thread(self._factory.forget, device_id)
 
     async def _take_in(self, osd: int, device_id: str, raw: bytes | None) -> None:
         """Write down which device stands for the OSD from now on; one that takes another's place

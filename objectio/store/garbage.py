@@ -337,6 +337,7 @@ class Collector:
             doomed = [info.key for info in infos if info.key.blob in unknown]
             if doomed:
                 orphans += len(doomed)
+                await self._kv.barrier()  # a rebuild must not bring their rows back
                 await self._delete_on(store, doomed)
             if strays := self._strays(osd, infos, refs):
                 moved += await self._delete_strays(osd, store, strays, refs)
@@ -416,6 +417,7 @@ class Collector:
         for now. The group may begin to move back here at any moment; so it is looked at again when
         nothing can come in between any more. Who makes this OSD a member first syncs it, and what
         was handed to it before that is done by then."""
+        await self._kv.barrier()  # a rebuild must know that the group has moved
         there = await self._at_home(strays, refs)
         free = [key for key in strays if key.blob not in self.pins]
         doomed = [

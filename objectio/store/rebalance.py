@@ -106,6 +106,9 @@ class Rebalancer:
         self._planned_for: tuple[object, ...] = ()
         self._leaving: Counter[int] = Counter()
         """Positions that are still to move, by the OSD that they leave."""
+        self._counted: Sequence[object] = ()
+        self._held: Counter[int] = Counter()
+        """Positions by OSD, in what was counted last: there may be many groups."""
         self._copied_before = 0
         self._spread: list[str] = []
         self._unsure = False
@@ -211,11 +214,17 @@ class Rebalancer:
 
     def _positions(self) -> Counter[int]:
         """Positions by OSD, those that it is to get and those that it is to give included."""
-        held: Counter[int] = Counter()
-        for pool in self._pools.all():
-            for members in (*pool.groups, *pool.moving.values()):
-                held.update(members)
-        return held
+        pools = self._pools.all()
+        counted = [each for pool in pools for each in (pool.groups, pool.moving)]
+        if len(counted) != len(self._counted) or any(
+            now is not then for now, then in zip(counted, self._counted, strict=True)
+        ):
+            self._counted = counted
+            self._held = Counter()
+            for pool in pools:
+                for members in (*pool.groups, *pool.moving.values()):
+                    self._held.update(members)
+        return self._held
 
     # The loop.
 
@@ -259,11 +268,11 @@ class Rebalancer:
         moves = list(self._next_moves())
         if moves:
             await self._begin(moves)
-        self._count()
+        await self._count()
         await self._walk()
         await self._follow_lingering()
         ended = await self._end()
-        self._count()
+        await self._count()
         return bool(moves or ended or self._hurry)
 
     def _take_up(self) -> None:
@@ -318,7 +327,7 @@ class Rebalancer:
                     changed = self._pools.changed[pool.id, group]
                     if step := redirect(members, former, changed, target, osds):
                         yield _move(pool, group, step), step
-                elif step := begin(members, target, osds):
+                elif members != target and (step := begin(members, target, osds)):
                     waiting.append((_patience(step, osds), _move(pool, group, step), step))
         most = max(_GROUPS_AT_ONCE, total // 16)
         room = max(most - len(self._moving), most // 4)
@@ -443,21 +452,22 @@ class Rebalancer:
         slots = {slot.osd for slot in self._devices.slots}
         return sorted(osd for osd in self._positions() if osd >= 0 and osd not in slots)
 
-    def _count(self) -> None:
+    async def _count(self) -> None:
         """What is left to do, for people."""
-        self._leaving = Counter()
+        self._spread = await asyncio.to_thread(lambda: list(self._explain_spread()))
+        leaving: Counter[int] = Counter()
         for pool in self._pools.all():
             for group, members in enumerate(pool.groups):
                 former = pool.moving.get(group)
                 target = self._target[pool.id][group]
                 if former is not None:
                     changed = self._pools.changed[pool.id, group]
-                    self._leaving.update(former[position] for position in changed)
-                else:
-                    self._leaving.update(
+                    leaving.update(former[position] for position in changed)
+                elif members != target:
+                    leaving.update(
                         now for now, then in zip(members, target, strict=True) if now != then
                     )
-        self._spread = list(self._explain_spread())
+        self._leaving = leaving
 
     def _explain_spread(self) -> Iterator[str]:
         for pool in self._pools.all():

@@ -39,6 +39,8 @@ _log: Final = logging.getLogger("objectio.store")
 _SHARDS_AT_ONCE: Final = 256
 _BYTES_AT_ONCE: Final = 16 * MIB
 """Shards that are in memory at the same time."""
+_TURN_SECONDS: Final = 0.25
+"""So much of the rate is spent at once."""
 _YIELD_SECONDS: Final = 0.1
 _YIELD_SECONDS_MAX: Final = 30.0
 """How long repairs that cannot wait may hold up one batch of copies."""
@@ -92,6 +94,7 @@ class Copier:
         self._damaged = damaged
         self._urgent = urgent
         self._bucket = TokenBucket(bytes_per_second)
+        self._bytes_at_once = min(_BYTES_AT_ONCE, bytes_per_second * _TURN_SECONDS)
 
     async def copy(self, blobs: Sequence[tuple[BlobRef, Sequence[int]]]) -> set[Place]:
         """Bring the shards at some positions of each blob to where they belong. Returns where that
@@ -149,7 +152,7 @@ class Copier:
             if new is None or new.length != shard.length or new.generation < generation:
                 todo.append((shard, generation))
         failed: set[Place] = set()
-        for batch in _batches(todo):
+        for batch in _batches(todo, self._bytes_at_once):
             await self._wait_for_turn()
             outcomes = await asyncio.gather(*(self._copy(*each) for each in batch))
             failed |= {
@@ -271,11 +274,13 @@ class Copier:
                 await _delete(store, doomed)
 
 
-def _batches(todo: Sequence[tuple[Shard, int]]) -> Iterator[list[tuple[Shard, int]]]:
+def _batches(
+    todo: Sequence[tuple[Shard, int]], bytes_max: float
+) -> Iterator[list[tuple[Shard, int]]]:
     batch: list[tuple[Shard, int]] = []
     size = 0
     for each in todo:
-        if batch and size + each[0].length > _BYTES_AT_ONCE:
+        if batch and size + each[0].length > bytes_max:
             yield batch
             batch, size = [], 0
         batch.append(each)

@@ -62,12 +62,13 @@ async def test_the_new_disk_is_away_for_a_while(cluster, plain):
 
 async def test_the_new_disk_dies_for_good(cluster, plain):
     """What was written to it alone is made anew; what moved there did not leave."""
-    kit = await cluster(plain(*range(6)), groups=64)
+    kit = await cluster(plain(*range(6)), groups=64, rebalance_bytes_per_second=50_000.0)
     await kit.fill(60)
     await kit.reconfigure(*plain(*range(8)), wait=False)
     await kit.until(lambda: kit.pools.current.moving)
     for number in range(20):
         await kit.write(b"new%d" % number, random.Random(number).randbytes(9000))
+    assert kit.pools.current.moving
     await kit.lose(6)
     await kit.store.rebalancer.remove(6)
     await kit.settled()
@@ -76,14 +77,16 @@ async def test_the_new_disk_dies_for_good(cluster, plain):
     await kit.check_settled()
 
 
+@pytest.mark.slow
 async def test_the_new_disk_dies_and_there_is_no_other(cluster, plain):
     """The groups go back to where they came from."""
-    kit = await cluster(plain(*range(6)), groups=64)
+    kit = await cluster(plain(*range(6)), groups=64, rebalance_bytes_per_second=50_000.0)
     await kit.fill(60)
     await kit.reconfigure(*plain(*range(7)), wait=False)
     await kit.until(lambda: kit.pools.current.moving)
     for number in range(20):
         await kit.write(b"new%d" % number, random.Random(number).randbytes(9000))
+    assert kit.pools.current.moving
     await kit.lose(6)
     await kit.store.rebalancer.remove(6)
     await kit.settled()
@@ -116,11 +119,15 @@ async def test_another_disk_dies_while_groups_move(cluster, plain):
     await kit.check_settled()
 
 
+@pytest.mark.slow
 async def test_a_new_disk_without_room_gives_back_what_it_took(cluster, plain):
-    kit = await cluster(plain(*range(6)), groups=32)
+    kit = await cluster(plain(*range(6)), groups=32, rebalance_bytes_per_second=50_000.0)
     await kit.fill(60)
     await kit.reconfigure(*plain(*range(7)), wait=False)
     await kit.until(lambda: kit.pools.current.moving)
+    for number in range(40):
+        await kit.write(b"new%d" % number, random.Random(number).randbytes(9000))
+    assert kit.pools.current.moving
     kit.devices.stores[6].full = True
     await kit.until(lambda: not kit.pools.current.moving)
     await kit.check_objects()
