@@ -112,9 +112,12 @@ class GroupCommitter:
             self._active = True
             self._loop.call_soon(self._dispatch)
 
-    def follow(self, journal: CommitJournal | None) -> None:
-        """Append batches to this journal from now on; the caller has paused."""
+    def follow(self, journal: CommitJournal | None, number: int = 0) -> None:
+        """Append batches to this journal from now on; the caller has paused, and appends the batch
+        with this number itself."""
         self._journal = journal
+        if number:
+            self._unsafe.append((number, []))
 
     @property
     def settled(self) -> bool:

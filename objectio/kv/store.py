@@ -214,7 +214,7 @@ class KVStore:
         await self._group.pause()
         try:
             found = await asyncio.to_thread(self.outbox.catch_up)
-            self._group.follow(journal)
+            self._group.follow(journal, found.number)
             journal.append(found.number, found.first, found.body)
         except Exception as error:
             raise as_storage_error(error) from error

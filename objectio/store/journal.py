@@ -237,6 +237,7 @@ class Journal:
         if caught_up.whole:
             self._short = self._gap = caught_up.number
             self._whole = False
+        await self._kv.barrier()
         if self.checkpoint is None or caught_up.whole:
             await self._try_checkpoint()
 

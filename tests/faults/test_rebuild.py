@@ -123,11 +123,11 @@ def life_and_loss(open_store, assert_clean, buckets, objects, disks):
     check(store, contents)
     census = assert_clean(store)
     assert census.objects == len(contents)
-    after = rows_of(server.data_dir, CHANGES_AT_A_START + (b"u", b"g", b"e"))
+    after = rows_of(server.data_dir, (*CHANGES_AT_A_START, b"u", b"g", b"e"))
     assert after == {
         row: value
         for row, value in before.items()
-        if not row.startswith(CHANGES_AT_A_START + (b"u", b"g", b"e"))
+        if not row.startswith((*CHANGES_AT_A_START, b"u", b"g", b"e"))
     }
     return done.stdout
 
