@@ -325,7 +325,7 @@ class Repairer:
             for blob, (row, raw), owner in zip(blobs, rows, owners, strict=True):
                 if owner is None:
                     await self._forget(row, raw, blob)
-                elif blob not in self._queue:
+                elif not self._queue.knows(blob, raw):
                     self._enqueue(decode_blob_row(owner).ref, raw, known=True)
             start = rows[-1][0] + b"\0"
             await asyncio.sleep(0)

@@ -51,8 +51,11 @@ class JobQueue:
     def __len__(self) -> int:
         return len(self._margins)
 
-    def __contains__(self, blob: bytes) -> bool:
-        return blob in self._margins
+    def knows(self, blob: bytes, row: bytes) -> bool:
+        """Whether a blob's job is for its row as it is. A walk's job for the blob is not: it goes
+        with the walk."""
+        margin = self._margins.get(blob)
+        return margin is not None and self._by_margin[margin][blob].row == row
 
     def __iter__(self) -> Iterator[Job]:
         """In no order that means anything."""

@@ -173,6 +173,22 @@ async def test_more_rows_than_the_queue_holds(lab, filled, watch, monkeypatch):
     await lab.clean()
 
 
+async def test_a_row_outlives_the_walk_that_has_queued_its_blob(lab, filled, monkeypatch):
+    """A walk is given up when a device comes or goes, and then its jobs are dropped."""
+    ref, repairer = lab.ref(8192), lab.store.repairer
+    await lab.lose(ref, 1)
+    monkeypatch.setattr(repair, "_AT_ONCE", 0)
+    answer = repairer._submit(ref, 2)
+    await lab.kit.kv.commit([], [(keys.repair(ref.blob), RepairRecord(0b10).pack())])
+    repairer._look_at_once()
+    await lab.until(lambda: not repairer._pass_due and not repairer._looking)
+    answer.cancel()
+    monkeypatch.setattr(repair, "_AT_ONCE", 16)
+    repairer._turn.set()
+    await lab.repaired()
+    await lab.clean()
+
+
 async def test_what_has_no_margin_does_not_wait_for_the_rate(lab, filled, watch):
     """A rate of one byte a second: the first blob of each margin spends more than there is."""
     repairer = lab.store.repairer
