@@ -21,6 +21,7 @@ from objectio.osd.store import LogStoreConfig, LogStoreFactory
 from objectio.store import journal as journals
 from objectio.store.devices import Devices, Slot
 from objectio.store.journal import Journal
+from objectio.store.journalformat import Name
 from objectio.store.journalhistory import look_at_all
 from objectio.store.rebuild import rebuild
 from objectio.testing.context import make_context
@@ -36,6 +37,8 @@ class Unruly:
         self._store = store
         self._held = []
         self.holding = False
+        self.kinds = None
+        """Only shards of these kinds are held."""
         self.fails = None
         self.submitted = 0
 
@@ -46,7 +49,7 @@ class Unruly:
         self.submitted += 1
         if self.fails is not None:
             asyncio.get_running_loop().call_soon(done, self.fails)
-        elif self.holding:
+        elif self.holding and (self.kinds is None or Name.of(shard.key).kind in self.kinds):
             self._held.append((shard, done))
         else:
             self._store.submit(shard, done)
@@ -130,7 +133,8 @@ class Kit:
         to = self.where.with_name(name)
         shutil.copytree(self.where, to)
         for what in lose:
-            shutil.rmtree(to / (what if isinstance(what, str) else f"disk{what}"))
+            path = to / (what if isinstance(what, str) else f"disk{what}")
+            path.unlink() if path.is_file() else shutil.rmtree(path)
         options = {"disks": self.disks, "parity": self.parity, **options}
         return Kit(to, **options)
 
@@ -203,7 +207,6 @@ async def make_kit(tmp_path):
         made[-1].where.mkdir(exist_ok=True)
         return made[-1]
 
-    make.kit_class = Kit
     make.made = made
     yield make
     for kit in made:
@@ -234,3 +237,9 @@ def device_down():
 @pytest.fixture
 def device_full():
     return DeviceFull("no room")
+
+
+@pytest.fixture
+def kit_class():
+    """For tests that run their own loops."""
+    return Kit
