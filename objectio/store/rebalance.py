@@ -324,7 +324,7 @@ class Rebalancer:
             ):
                 former = pool.moving.get(group)
                 if former is not None:
-                    changed = self._pools.changed[pool.id, group]
+                    changed = self._pools.changed.get((pool.id, group), ())
                     if step := redirect(members, former, changed, target, osds):
                         yield _move(pool, group, step), step
                 elif members != target and (step := begin(members, target, osds)):
@@ -421,7 +421,7 @@ class Rebalancer:
         for (pool_id, group), moving in self._moving.items():
             pool = self._pools.get(pool_id)
             members, former = pool.groups[group], pool.moving[group]
-            changed = self._pools.changed[pool_id, group]
+            changed = self._pools.changed.get((pool.id, group), ())
             up = all(members[position] in self._devices.stores for position in changed)
             if up and not moving.pending and not moving.lingering:
                 done.append((GroupMove(pool_id, group, members), former))
@@ -461,7 +461,7 @@ class Rebalancer:
                 former = pool.moving.get(group)
                 target = self._target[pool.id][group]
                 if former is not None:
-                    changed = self._pools.changed[pool.id, group]
+                    changed = self._pools.changed.get((pool.id, group), ())
                     leaving.update(former[position] for position in changed)
                 elif members != target:
                     leaving.update(
