@@ -21,7 +21,7 @@ from objectio.store.clustermap import load_map
 from objectio.store.doctor import Surroundings
 from objectio.store.gauges import Gauges
 from objectio.store.journal import Journal
-from objectio.store.pools import Pools
+from objectio.store.pools import Pools, check_shards_fit
 from objectio.store.service import ObjectStore, StoreSettings
 
 _log: Final = logging.getLogger("objectio.gateway")
@@ -94,6 +94,7 @@ class GatewayService:
         )
         await journal.open(pool.parity_shards)
         await pools.load(record, await load_map(kv, topology), pool.codec)
+        check_shards_fit(pools.current, devices.stores)
         settings = config.store
         store = ObjectStore(
             kv,

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from objectio.abc.erasure import CodecProfile
 from objectio.abc.kv import Absent, Check, Equals
 from objectio.abc.placement import Placement
+from objectio.abc.shardstore import ShardStore
 from objectio.erasure.code import ErasureCode, ErasureCodes
 from objectio.errors import CommitConflict, ConfigError, NotFound
 from objectio.kv.keys import decode_uint
@@ -271,6 +272,20 @@ class Pools:
                 groups=tuple(tuple(each) for each in members), moving=moving.get(pool_id, {})
             )
         self.current = self._pools[self.current.id]
+
+
+def check_shards_fit(pool: Pool, stores: Mapping[int, ShardStore]) -> None:
+    """Raises `ConfigError` where a full stripe's shards are larger than what too many devices can
+    store as one: every large write would be refused."""
+    shard_bytes = pool.code.shard_length(pool.stripe_size_bytes)
+    largest = {osd: store.usage().shard_bytes_max for osd, store in stores.items()}
+    too_small = sorted(osd for osd, most in largest.items() if 0 < most < shard_bytes)
+    if too_small and len(stores) - len(too_small) < pool.write_quorum:
+        raise ConfigError(
+            f"shards of {shard_bytes} bytes do not fit into the log segments of OSDs "
+            f"{', '.join(map(str, too_small))}, which take {largest[too_small[0]]} bytes: set a "
+            "smaller [pool] stripe_size_bytes, or prepare larger devices"
+        )
 
 
 def _profile(record: PoolRecord) -> CodecProfile:

@@ -18,7 +18,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from objectio.abc.kv import Equals
 from objectio.abc.shardstore import StoreState
@@ -255,8 +255,9 @@ class Refill:
             return True
         change = asyncio.ensure_future(self._changed.wait())
         everything = asyncio.gather(*answers, return_exceptions=True)
+        either: set[asyncio.Future[Any]] = {change, everything}
         try:
-            await asyncio.wait({change, everything}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             return everything.done() and not any(answer.cancelled() for answer in answers)
         finally:
             change.cancel()
