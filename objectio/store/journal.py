@@ -358,9 +358,8 @@ class Journal:
         """Have as many members as there should be, if there can be."""
         if not self._attached:
             return
-        for osd in self._candidates(()):
-            if len(self.members) >= self.copies_wanted:
-                break
+        missing = self.copies_wanted - len(self.members)
+        for osd in self._candidates(())[:missing] if missing > 0 else ():
             member = self.members[osd] = Member(osd, self._devices.stores[osd])
             self._whole = False
             self._wake.set()

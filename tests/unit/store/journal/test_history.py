@@ -63,7 +63,9 @@ class TestCheckpoints:
         assert all(name.number > number for name in names if name.kind == ENTRY)
         assert (await kit.copy("copy", lose=("meta", 0, 1)).rebuilt())[1] == kit.rows()
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize(
+        "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
+    )
     async def test_fuzzy(self, kit, seed):
         await fuzzy(kit, random.Random(seed), 150)
         assert (await kit.copy("copy", lose=("meta", 0, 1)).rebuilt())[1] == kit.rows()
@@ -120,25 +122,32 @@ async def fuzzy(kit, source, commits):
     await checkpoint
 
 
-@given(
-    steps=st.lists(
-        st.tuples(
-            st.sampled_from(
-                ["put", "put", "put", "checkpoint", "restart", "crash", "fail", "heal"]
-            ),
-            st.integers(0, 4),
-            st.integers(0, 200_000),
-        ),
-        max_size=12,
-    )
+lives = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "put", "put", "checkpoint", "restart", "crash", "fail", "heal"]),
+        st.integers(0, 4),
+        st.integers(0, 200_000),
+    ),
+    max_size=12,
 )
-@settings(
-    max_examples=8,
+quickly = settings(
+    max_examples=4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+
+
+@given(steps=lives)
+@quickly
 def test_any_life(tmp_path_factory, kit_class, device_down, steps):
     """Whatever happens: what the devices have is what the engine has, without any two of them."""
+    asyncio.run(live(kit_class(tmp_path_factory.mktemp("life") / "kit"), device_down, steps))
+
+
+@pytest.mark.slow
+@given(steps=lives)
+@settings(quickly, max_examples=120)
+def test_many_lives(tmp_path_factory, kit_class, device_down, steps):
     asyncio.run(live(kit_class(tmp_path_factory.mktemp("life") / "kit"), device_down, steps))
 
 
