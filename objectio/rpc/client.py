@@ -466,9 +466,9 @@ class Channel:
         deadline = time.monotonic() + timeout_seconds
         while (peer := self.peer) is None:
             self._changed.clear()
-            left = deadline - time.monotonic()
             try:
-                await asyncio.wait_for(self._changed.wait(), max(0.0, left))
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._changed.wait()
             except TimeoutError:
                 raise self.unavailable() from self.failure
             if isinstance(self.failure, Unauthenticated) and self.connection is None:
@@ -501,7 +501,8 @@ class Channel:
         pause = BACKOFF_SECONDS_MIN
         while True:
             try:
-                connection = await asyncio.wait_for(self._open(), CONNECT_SECONDS)
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    connection = await self._open()
             except (OSError, TimeoutError) as error:
                 self._failed(error)
             else:

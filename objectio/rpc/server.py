@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import ssl
@@ -15,7 +16,7 @@ from objectio.errors import LocalProtocolError, RemoteProtocolError
 from objectio.rpc.address import Address, parse_address
 from objectio.rpc.auth import Binding, Identity, Peer, ServerHandshake, goodbye
 from objectio.rpc.budget import CONNECTION_BYTES_MAX, PEER_BYTES_MAX, Budget, BufferPool, Lease
-from objectio.rpc.connection import Connection
+from objectio.rpc.connection import GOODBYE_SECONDS, Connection
 from objectio.rpc.dispatch import Dispatcher, Handler, Incoming
 from objectio.rpc.frames import HEADER_BYTES, Frame, Header, Kind, encode
 from objectio.rpc.refusals import Refusals
@@ -204,7 +205,9 @@ class Server:
         if left:
             await asyncio.wait([connection.closed for connection in left], timeout=1.0)
         for listener in self._listeners:
-            await listener.wait_closed()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await listener.wait_closed()
         for path in self._sockets:
             if os.path.exists(path):
                 os.unlink(path)

@@ -293,7 +293,8 @@ class RemoteShardStore:
             return
         self._closed = True
         try:
-            await asyncio.wait_for(self._idle.wait(), CLOSE_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._idle.wait()
         except TimeoutError:
             self.fail(DeviceFailed(f"OSD {self.osd} does not answer"))
         await self._shards.let_go(self)

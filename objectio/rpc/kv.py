@@ -1,0 +1,203 @@
+"""The key-value store of another node, for nodes that have none: `RemoteKV`.
+
+It has the awaited half of `objectio.kv.store.KVStore`, with the same meaning and the same errors.
+Two things are different:
+
+- A result of more than 16 MiB comes in several pieces, which are a snapshot each and not together.
+- When the connection is lost under a commit nobody knows whether it happened: `Unavailable` with
+  `fields["reason"]` lost or timeout. With any other reason it did not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from objectio.abc.kv import Check
+from objectio.errors import (
+    CommitConflict,
+    InvalidRequest,
+    ObjectIOError,
+    RemoteProtocolError,
+    Unavailable,
+)
+from objectio.kv.keys import KEY_END, prefix_end
+from objectio.limits import KV_KEY_BYTES_MAX, KV_SCAN_ROWS_MAX
+from objectio.rpc.client import TIMEOUT_SECONDS, Channel
+from objectio.rpc.frames import PAYLOAD_BYTES_MAX
+from objectio.rpc.kv_messages import (
+    Body,
+    Get,
+    Method,
+    Scan,
+    Watch,
+    check_fields,
+    unpack_changed,
+    unpack_committed,
+    unpack_found,
+    unpack_page,
+    unpack_rows,
+    unpack_stats,
+    unpack_values,
+)
+from objectio.rpc.messages import pack
+
+WATCH_SECONDS: Final = 20.0
+_RETRY_SECONDS: Final = 0.2
+
+Row = tuple[bytes, bytes]
+Write = tuple[bytes, bytes | None]
+
+
+class Change(NamedTuple):
+    """`reset`: any key of the prefix may have changed, not only those of `keys`."""
+
+    keys: list[bytes]
+    reset: bool
+
+
+class RemoteKV:
+    """The store at the end of a channel, which is the caller's."""
+
+    fast_reads: Final = False
+
+    def __init__(self, channel: Channel, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._channel = channel
+        self._timeout_seconds = timeout_seconds
+
+    # Reads.
+
+    async def aget(self, key: bytes) -> bytes | None:
+        _check_key(key)
+        reply = await self._channel.call(
+            Method.GET, pack(Get(key)), timeout_seconds=self._timeout_seconds
+        )
+        return bytes(reply.payload) if unpack_found(reply.head).is_there else None
+
+    async def aget_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        for key in keys:
+            _check_key(key)
+        found: list[bytes | None] = []
+        while True:
+            body = _body(pack(list(keys[len(found) :])))
+            reply = await self._channel.call(
+                Method.GET_MANY, b"", (body,), timeout_seconds=self._timeout_seconds
+            )
+            found += unpack_values(reply.payload)
+            if not unpack_page(reply.head).cut:
+                return found
+
+    async def ascan(
+        self,
+        start: bytes = b"",
+        stop: bytes = KEY_END,
+        *,
+        reverse: bool = False,
+        limit: int = KV_SCAN_ROWS_MAX,
+    ) -> list[Row]:
+        """As `KVStore.scan`."""
+        if not 0 < limit <= KV_SCAN_ROWS_MAX:
+            raise InvalidRequest(f"a scan takes 1 to {KV_SCAN_ROWS_MAX} rows", reason="limit")
+        found: list[Row] = []
+        while start < stop and len(found) < limit:
+            head = pack(Scan(start, stop, reverse, limit - len(found)))
+            reply = await self._channel.call(
+                Method.SCAN, head, timeout_seconds=self._timeout_seconds
+            )
+            found += unpack_rows(reply.payload)
+            if not unpack_page(reply.head).cut:
+                break
+            if reverse:
+                stop = found[-1][0]
+            else:
+                start = found[-1][0] + b"\0"
+        return found
+
+    async def ascan_prefix(
+        self,
+        prefix: bytes,
+        *,
+        after: bytes = b"",
+        reverse: bool = False,
+        limit: int = KV_SCAN_ROWS_MAX,
+    ) -> list[Row]:
+        """As `KVStore.scan_prefix`."""
+        start, stop = prefix, prefix_end(prefix)
+        if after and reverse:
+            stop = min(stop, after)
+        elif after:
+            start = max(start, after + b"\0")
+        return await self.ascan(start, stop, reverse=reverse, limit=limit)
+
+    async def arows(
+        self, start: bytes = b"", stop: bytes = KEY_END, *, page_rows: int = 1000
+    ) -> AsyncIterator[Row]:
+        """As `KVStore.arows`."""
+        while True:
+            page = await self.ascan(start, stop, limit=page_rows)
+            for row in page:
+                yield row
+            if len(page) < page_rows:
+                return
+            start = page[-1][0] + b"\0"
+
+    # Writes.
+
+    async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> None:
+        """As `KVStore.commit`; see above for a connection that is lost."""
+        body = _body(pack(Body([check_fields(check) for check in checks], list(writes))))
+        reply = await self._channel.call(
+            Method.COMMIT, b"", (body,), timeout_seconds=self._timeout_seconds
+        )
+        conflict = unpack_committed(reply.head).conflict
+        if conflict is not None and not 0 <= conflict < len(checks):
+            raise RemoteProtocolError("a check that nobody made did not hold", reason="malformed")
+        if conflict is not None:
+            raise CommitConflict("a check of the commit did not hold", check=checks[conflict])
+
+    # The rest.
+
+    async def astats(self) -> Mapping[str, int]:
+        reply = await self._channel.call(Method.STATS, timeout_seconds=self._timeout_seconds)
+        stats: dict[str, int] = unpack_stats(reply.payload)
+        return stats
+
+    async def watch(self, prefix: bytes) -> AsyncIterator[Change]:
+        """Which keys were written, for ever; the first change is a reset, and so is the first after
+        the node was restarted. A key is told after its new value can be read, at least once."""
+        log, number = b"", 0
+        while True:
+            head = pack(Watch(prefix, log, number, int(WATCH_SECONDS * 1000)))
+            try:
+                reply = await self._channel.call(
+                    Method.WATCH, head, timeout_seconds=WATCH_SECONDS + self._timeout_seconds
+                )
+                changed = unpack_changed(reply.head)
+                keys: list[bytes] = [bytes(key) for key in unpack_values(reply.payload) if key]
+            except Unavailable:
+                await asyncio.sleep(_RETRY_SECONDS)
+                try:
+                    await self._channel.connect()
+                except ObjectIOError:
+                    continue
+                continue
+            log, number = changed.log, changed.number
+            if keys or changed.reset:
+                yield Change(keys, changed.reset)
+
+
+def _check_key(key: bytes) -> None:
+    if not 0 < len(key) <= KV_KEY_BYTES_MAX:
+        raise InvalidRequest(
+            f"a key has 1 to {KV_KEY_BYTES_MAX} bytes, not {len(key)}", reason="key-length"
+        )
+
+
+def _body(packed: bytes) -> bytes:
+    if len(packed) > PAYLOAD_BYTES_MAX:
+        raise InvalidRequest(
+            f"one call takes at most {PAYLOAD_BYTES_MAX} bytes, not {len(packed)}",
+            reason="commit-bytes",
+        )
+    return packed

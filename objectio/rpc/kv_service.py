@@ -1,0 +1,183 @@
+"""Serves a node's key-value store to nodes that have none.
+
+Commits of all clients join the store's group commit, those of one connection in the order in which
+they came. Whoever caches what they read can watch: the service keeps a log of the keys that were
+written through it, in memory, and a watch that falls behind it is told to forget everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Final
+
+from objectio.abc.kv import Check
+from objectio.errors import CommitConflict
+from objectio.kv.store import KVStore
+from objectio.rpc.dispatch import Incoming
+from objectio.rpc.kv_messages import (
+    ANSWER_BYTES,
+    Body,
+    Changed,
+    Committed,
+    Found,
+    Method,
+    Page,
+    check_of,
+    index_of,
+    unpack_body,
+    unpack_get,
+    unpack_keys,
+    unpack_scan,
+    unpack_watch,
+)
+from objectio.rpc.messages import pack
+from objectio.rpc.server import Server
+
+LOG_KEYS_MAX: Final = 65_536
+"""Of the log of changes; at most KV_KEY_BYTES_MAX each, and about a hundred bytes as a rule."""
+WATCH_KEYS_MAX: Final = 10_000
+"""Of one answer to a watch; with more, it is told to forget everything."""
+WAIT_MS_MAX: Final = 25_000
+
+
+class ChangeLog:
+    """Keys in the order in which they were written, numbered from 1."""
+
+    def __init__(self) -> None:
+        self.name = secrets.token_bytes(8)
+        """Another one after a restart."""
+        self.number = 0
+        self._keys: deque[bytes] = deque(maxlen=LOG_KEYS_MAX)
+        self._waiting: set[tuple[bytes, asyncio.Future[None]]] = set()
+
+    def add(self, keys: Iterable[bytes]) -> None:
+        fresh = list(keys)
+        self._keys.extend(fresh)
+        self.number += len(fresh)
+        for prefix, future in self._waiting:
+            if not future.done() and any(key.startswith(prefix) for key in fresh):
+                future.set_result(None)
+
+    def since(self, number: int, prefix: bytes) -> list[bytes] | None:
+        """Without repetitions; None if the log does not reach back so far, or they are too many."""
+        behind = self.number - number
+        if not 0 <= behind <= len(self._keys):
+            return None
+        found: dict[bytes, None] = {}
+        for at in range(len(self._keys) - behind, len(self._keys)):
+            if self._keys[at].startswith(prefix):
+                found[self._keys[at]] = None
+                if len(found) > WATCH_KEYS_MAX:
+                    return None
+        return list(found)
+
+    async def wait(self, prefix: bytes, seconds: float) -> None:
+        """Until a key with the prefix is added, or the time is over."""
+        entry = (prefix, asyncio.get_running_loop().create_future())
+        self._waiting.add(entry)
+        try:
+            await asyncio.wait([entry[1]], timeout=seconds)
+        finally:
+            self._waiting.discard(entry)
+
+
+class KVService:
+    """Adds its methods to the server. The store belongs to its node."""
+
+    def __init__(self, server: Server, kv: KVStore) -> None:
+        self._kv = kv
+        self._commits: set[asyncio.Task[None]] = set()
+        self.changes = ChangeLog()
+        """Whoever commits to the same store beside this service must add what they wrote."""
+        for method, handler in (
+            (Method.GET, self._get),
+            (Method.GET_MANY, self._get_many),
+            (Method.SCAN, self._scan),
+            (Method.COMMIT, self._commit),
+            (Method.STATS, self._stats),
+            (Method.WATCH, self._watch),
+        ):
+            server.add(method, handler)
+
+    def _get(self, call: Incoming) -> Coroutine[Any, Any, None] | None:
+        key = unpack_get(call.head).key
+        if not self._kv.fast_reads:
+            return self._get_slowly(call, key)
+        _found(call, self._kv.get(key))
+        return None
+
+    async def _get_slowly(self, call: Incoming, key: bytes) -> None:
+        _found(call, await self._kv.aget(key))
+
+    async def _get_many(self, call: Incoming) -> None:
+        values = await self._kv.aget_many(unpack_keys(call.payload))
+        await _answer(call, values, [len(value or b"") for value in values])
+
+    async def _scan(self, call: Incoming) -> None:
+        wanted = unpack_scan(call.head)
+        rows = await self._kv.ascan(
+            wanted.start, wanted.stop, reverse=wanted.reverse, limit=wanted.limit
+        )
+        await _answer(call, rows, [len(key) + len(value) for key, value in rows])
+
+    def _commit(self, call: Incoming) -> None:
+        """In a task that the dispatcher does not know, since it may not be cancelled: a commit that
+        is under way will happen, and whoever watches must be told of it after that."""
+        body = unpack_body(call.payload)
+        checks = [check_of(fields) for fields in body.checks]
+        task = asyncio.get_running_loop().create_task(self._commit_and_tell(call, checks, body))
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+
+    async def _commit_and_tell(self, call: Incoming, checks: list[Check], body: Body) -> None:
+        conflict: int | None = None
+        try:
+            try:
+                await self._kv.commit(checks, body.writes)
+            except CommitConflict as error:
+                conflict = index_of(checks, error.fields.get("check"))
+            else:
+                self.changes.add([key for key, _ in body.writes])
+        except Exception as error:
+            call.fail(error)
+        else:
+            call.reply(pack(Committed(conflict)))
+
+    async def _stats(self, call: Incoming) -> None:
+        call.reply(b"", [pack(dict(await asyncio.to_thread(self._kv.stats)))])
+
+    async def _watch(self, call: Incoming) -> None:
+        wanted, log = unpack_watch(call.head), self.changes
+        keys: Sequence[bytes] | None = None
+        if wanted.log == log.name:
+            keys = log.since(wanted.number, wanted.prefix)
+            if keys is not None and not keys:
+                await log.wait(wanted.prefix, min(wanted.wait_ms, WAIT_MS_MAX) / 1000)
+                keys = log.since(wanted.number, wanted.prefix)
+        call.reply(pack(Changed(log.name, log.number, keys is None)), [pack(keys or ())])
+
+
+def _found(call: Incoming, value: bytes | None) -> None:
+    if value is None:
+        call.reply(pack(Found(False)))
+    else:
+        call.reply(pack(Found(True)), [value])
+
+
+async def _answer(call: Incoming, rows: Sequence[object], sizes: Sequence[int]) -> None:
+    """The rows, or as many as go into one answer; there is always one if there is any."""
+    size = 0
+    for count, row_bytes in enumerate(sizes, 1):
+        size += row_bytes
+        if size > ANSWER_BYTES:
+            rows = rows[:count]
+            break
+    replies = call.connection.replies
+    await replies.take(size)
+    try:
+        call.reply(pack(Page(len(rows) < len(sizes))), [pack(rows)])
+    finally:
+        replies.give(size)

@@ -1,0 +1,345 @@
+"""The key-value store of another node answers as the store itself does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+
+import pytest
+
+from objectio.abc.driver import ThreadModel
+from objectio.abc.kv import CAP_FAST_READS, Absent, Equals, Present, RangeEmpty
+from objectio.errors import CommitConflict, DeviceFailed, InvalidRequest, Unavailable
+from objectio.kv.memory import MemoryKV
+from objectio.kv.store import KVStore
+from objectio.limits import KV_KEY_BYTES_MAX, KV_SCAN_ROWS_MAX, KV_VALUE_BYTES_MAX
+from objectio.rpc import kv_service as service_module
+from objectio.rpc.auth import Identity
+from objectio.rpc.client import Channel
+from objectio.rpc.kv import RemoteKV
+from objectio.rpc.kv_service import ChangeLog, KVService
+from objectio.rpc.server import Server
+from objectio.testing.kv import KVConformance
+
+SECRET = bytes(range(100, 132))
+
+
+class RemoteDriver:
+    """A remote store as a driver that blocks: its own loop in a thread, a socket, and back."""
+
+    def __init__(self):
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._run(self._start())
+
+    def _run(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    async def _start(self):
+        driver = MemoryKV()
+        self._local = KVStore(driver, frozenset({CAP_FAST_READS}), ThreadModel.PARALLEL)
+        self._server = Server(Identity(secret=SECRET, role="meta", node="m"), roles=["gateway"])
+        KVService(self._server, self._local)
+        address = await self._server.listen("127.0.0.1:0")
+        near = Identity(secret=SECRET, role="gateway", node="g")
+        self._channel = Channel(address, near, wanted_role="meta")
+        await self._channel.connect()
+        self._kv = RemoteKV(self._channel)
+
+    def get(self, key):
+        return self._run(self._kv.aget(key))
+
+    def get_many(self, keys):
+        return self._run(self._kv.aget_many(keys))
+
+    def scan(self, start, stop, *, reverse=False, limit):
+        return self._run(self._kv.ascan(start, stop, reverse=reverse, limit=limit))
+
+    def commit(self, commits):
+        return self._run(self._commit_all(commits))
+
+    async def _commit_all(self, commits):
+        """Begun in order, on one connection; they are applied in that order."""
+        works = [self._kv.commit(checks, writes) for checks, writes in commits]
+        found = await asyncio.gather(*works, return_exceptions=True)
+        for error in found:
+            if error is not None and not isinstance(error, CommitConflict):
+                raise error
+        return [None if error is None else error.fields["check"] for error in found]
+
+    def stats(self):
+        return self._run(self._kv.astats())
+
+    def close(self):
+        async def stop():
+            await self._channel.close()
+            await self._server.close(0)
+            await self._local.close()
+
+        self._run(stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class TestOverASocket(KVConformance):
+    """The suite is for engines; what it says of capabilities, threads and processes is not ours."""
+
+    loops = ("asyncio",)
+
+    @pytest.fixture
+    def capabilities(self):
+        return frozenset()
+
+    @pytest.fixture
+    def threads(self):
+        return ThreadModel.PARALLEL
+
+    @pytest.fixture
+    def data_dir(self):
+        return None
+
+    @pytest.fixture
+    def descriptor(self):
+        return None
+
+    @pytest.fixture
+    def open_driver(self):
+        return RemoteDriver
+
+    @pytest.fixture
+    def child(self):
+        return None
+
+
+class Engine(MemoryKV):
+    """Counts batches, and can be made to wait or to fail."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.error = None
+        self.batches = self.begun = 0
+
+    def commit(self, commits):
+        self.begun += 1
+        assert self.gate.wait(20)
+        if self.error is not None:
+            raise self.error
+        self.batches += 1
+        return super().commit(commits)
+
+
+@pytest.fixture
+def engine():
+    return Engine()
+
+
+@pytest.fixture
+async def local(engine):
+    store = KVStore(engine, frozenset({CAP_FAST_READS}), ThreadModel.PARALLEL)
+    yield store
+    engine.gate.set()
+    await store.close()
+
+
+@pytest.fixture
+async def meta(make_server, identity, local):
+    server = make_server(who=identity("meta", "m"))
+    server.kv = KVService(server, local)
+    server.where = await server.listen("127.0.0.1:0")
+    return server
+
+
+@pytest.fixture
+async def make_kv(meta, make_channel, identity):
+    async def make(node="near"):
+        channel = make_channel(meta.where, who=identity(node=node), wanted_role="meta")
+        await channel.connect()
+        kv = RemoteKV(channel)
+        kv.channel = channel
+        return kv
+
+    return make
+
+
+@pytest.fixture
+async def kv(make_kv):
+    return await make_kv()
+
+
+async def outcome(work):
+    try:
+        return await work
+    except CommitConflict as error:
+        return type(error.fields["check"]), error.fields["check"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_it_answers_as_the_store_itself(kv, seed):
+    model = KVStore(MemoryKV(), frozenset({CAP_FAST_READS}), ThreadModel.PARALLEL)
+    source = random.Random(seed)
+
+    def key():
+        return bytes(source.choices(b"\x00ab\xff", k=source.randrange(1, 4)))
+
+    def check():
+        kind = source.choice([Absent, Present, Equals, RangeEmpty])
+        return kind(key(), key()) if kind in (Equals, RangeEmpty) else kind(key())
+
+    for _ in range(150):
+        writes = {key(): source.choice([None, b"", key()]) for _ in range(source.randrange(4))}
+        checks = [check() for _ in range(source.randrange(3))]
+        todo = (checks, list(writes.items()))
+        assert await outcome(kv.commit(*todo)) == await outcome(model.commit(*todo))
+        names = [key() for _ in range(5)]
+        assert await kv.aget_many(names) == model.get_many(names)
+        assert await kv.aget(names[0]) == model.get(names[0])
+        span, reverse = sorted([key(), key()]), source.random() < 0.5
+        found = await kv.ascan(*span, reverse=reverse, limit=5)
+        assert found == model.scan(*span, reverse=reverse, limit=5)
+        prefix, after = key()[:1], key()
+        found = await kv.ascan_prefix(prefix, after=after, reverse=reverse)
+        assert found == model.scan_prefix(prefix, after=after, reverse=reverse)
+    assert [row async for row in kv.arows(page_rows=3)] == model.scan()
+    await model.close()
+
+
+async def test_commits_of_many_join_in_order_of_arrival(make_kv, engine):
+    clients = [await make_kv(f"g{number}") for number in range(3)]
+    works = []
+    for number in range(100):
+        for which, kv in enumerate(clients):
+            last = [Present(b"%d/%d" % (which, number - 1))] if number else []
+            works.append(kv.commit(last, [(b"%d/%d" % (which, number), b"")]))
+    await asyncio.gather(*works)  # each needs the one before it of its connection
+    assert len(await clients[0].ascan(b"0", b"9")) == 300
+    assert engine.batches < 60
+
+
+async def test_errors_are_those_of_the_store(kv, engine):
+    for work in (
+        kv.aget(b""),
+        kv.aget_many([b"k" * (KV_KEY_BYTES_MAX + 1)]),
+        kv.ascan(limit=KV_SCAN_ROWS_MAX + 1),
+        kv.commit([], [(b"k", b"v" * (KV_VALUE_BYTES_MAX + 1))]),
+        kv.commit([], [(b"k", b""), (b"k", b"")]),
+    ):
+        with pytest.raises(InvalidRequest):
+            await work
+
+    engine.error = OSError(5, "the disk")
+    with pytest.raises(DeviceFailed) as raised:
+        await kv.commit([], [(b"k", b"")])
+    assert raised.value.fields["errno"] == 5
+
+
+async def test_long_answers_come_in_pieces(kv, local):
+    rows = [(b"%03d" % number, bytes([number]) * KV_VALUE_BYTES_MAX) for number in range(40)]
+    for row in rows:
+        await local.commit([], [row])
+    assert await kv.ascan() == rows
+    assert await kv.ascan(reverse=True, limit=35) == rows[:4:-1]
+    assert await kv.aget_many([key for key, _ in rows] + [b"none"]) == [
+        *(value for _, value in rows),
+        None,
+    ]
+
+
+async def test_an_engine_whose_reads_block(make_server, make_channel, identity):
+    store = KVStore(MemoryKV(), frozenset(), ThreadModel.PARALLEL)
+    server = make_server(who=identity("meta", "m"))
+    KVService(server, store)
+    channel = make_channel(await server.listen("127.0.0.1:0"), wanted_role="meta")
+    await channel.connect()
+    kv = RemoteKV(channel)
+    await kv.commit([], [(b"k", b"v"), (b"e", b"")])
+    assert [await kv.aget(key) for key in (b"k", b"e", b"n")] == [b"v", b"", None]
+    assert await kv.astats() == {"rows": 2}
+    await channel.close()
+    await server.close(0)
+    await store.close()
+
+
+async def test_a_watch_tells_what_was_written(kv, make_kv):
+    other = await make_kv("other")
+    changes = kv.watch(b"a/")
+    first = await anext(changes)
+    assert (first.keys, first.reset) == ([], True)
+    waiting = asyncio.ensure_future(anext(changes))
+    await other.commit([], [(b"b/1", b"")])
+    with pytest.raises(CommitConflict):
+        await other.commit([Present(b"none")], [(b"a/0", b"")])
+    await other.commit([], [(b"a/1", b"x"), (b"b/2", b"")])
+    change = await waiting
+    assert (change.keys, change.reset) == ([b"a/1"], False)
+    assert await kv.aget(b"a/1") == b"x"
+    for value in (b"1", b"2"):
+        await other.commit([], [(b"a/1", value), (b"a/2", value), (b"a/1/", None)])
+    seen = set()
+    while seen != {b"a/1", b"a/2", b"a/1/"}:
+        change = await anext(changes)
+        assert not change.reset
+        seen |= set(change.keys)
+    await changes.aclose()
+
+
+async def test_a_watch_survives_its_connection(kv, make_kv, meta):
+    other = await make_kv("other")
+    changes = kv.watch(b"")
+    await anext(changes)
+    waiting = asyncio.ensure_future(anext(changes))
+    kv.channel.connection.abort(Unavailable("cut"))
+    await other.commit([], [(b"k", b"")])
+    change = await waiting
+    assert (change.keys, change.reset) == ([b"k"], False)
+    await changes.aclose()
+
+
+async def test_a_watch_that_fell_behind_forgets_everything(kv, meta, monkeypatch):
+    monkeypatch.setattr(service_module, "WATCH_KEYS_MAX", 3)
+    changes = kv.watch(b"")
+    await anext(changes)
+    meta.kv.changes.add([b"%d" % number for number in range(4)])
+    assert (await anext(changes)).reset
+    meta.kv.changes.add([b"k"])
+    assert await anext(changes) == ([b"k"], False)
+    meta.kv.changes.name = b"restarted"
+    meta.kv.changes.add([b"k"])
+    assert (await anext(changes)).reset
+    await changes.aclose()
+
+
+def test_a_log_of_changes_reaches_back_so_far(monkeypatch):
+    monkeypatch.setattr(service_module, "LOG_KEYS_MAX", 5)
+    log = ChangeLog()
+    log.add([b"a%d" % number for number in range(8)])
+    assert log.since(8, b"") == []
+    assert log.since(5, b"a") == [b"a5", b"a6", b"a7"]
+    assert log.since(3, b"") == [b"a3", b"a4", b"a5", b"a6", b"a7"]
+    assert log.since(2, b"") is None
+    assert log.since(9, b"") is None
+    assert log.since(3, b"b") == []
+
+
+async def test_a_commit_whose_caller_has_gone_is_told_to_watchers(kv, make_kv, local, engine):
+    other = await make_kv("other")
+    engine.gate.clear()
+    begun = engine.begun
+    changes = kv.watch(b"")
+    await anext(changes)
+    waiting = asyncio.ensure_future(anext(changes))
+    commit = asyncio.ensure_future(other.commit([], [(b"k", b"v")]))
+    while engine.begun == begun:
+        await asyncio.sleep(0.001)
+    other.channel.connection.abort(Unavailable("cut"))
+    with pytest.raises(Unavailable) as raised:
+        await commit
+    assert raised.value.fields["reason"] == "lost"
+    engine.gate.set()
+    assert (await waiting).keys == [b"k"]
+    assert local.get(b"k") == b"v"
+    await changes.aclose()
