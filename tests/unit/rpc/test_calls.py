@@ -516,6 +516,8 @@ async def test_a_call_that_waited_beyond_its_deadline_is_not_begun(pair, until):
     await until(lambda: far.begun == 1)
     with pytest.raises(Unavailable):
         await channel.call(ECHO, b"late", timeout_seconds=0.2)
+    [far_side] = server._connections
+    await until(lambda: len(far_side.calls) == 1)
     far.gate.set()
     await first
     await channel.call(ECHO, b"next")
