@@ -62,6 +62,11 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     """The superblock's count when it was written: an index that missed an opening is out of date."""
 
 
+# Made once, here: devices are opened by several threads at the same time, and a decoder that one thread
+# is still making for a type crashes another one that uses it.
+_decode_checkpoint: Final = msgspec.msgpack.Decoder(Checkpoint).decode
+
+
 class IndexDamaged(Exception):
     """The files of the index are not usable; the log has all that is in them."""
 
@@ -190,7 +195,7 @@ class Index:
         try:
             with self._env.begin(db=self._state) as txn:
                 raw = txn.get(_CHECKPOINT_KEY)
-            return None if raw is None else msgspec.msgpack.decode(raw, type=Checkpoint)
+            return None if raw is None else _decode_checkpoint(raw)
         except (lmdb.Error, msgspec.DecodeError) as error:
             raise IndexDamaged(f"{self._path}: {error}") from error
 
