@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from objectio.limits import GIB, MIB
+from objectio.limits import GIB, KIB, MIB
 
 CONNECTION_BYTES_MAX: Final = 32 * MIB
 """Calls of one connection that are not answered, as both ends count them; and its answers that have
@@ -18,7 +18,16 @@ SERVER_BYTES_MAX: Final = 1 * GIB
 """Payloads of calls from all nodes."""
 SPARE_BYTES_MAX: Final = 64 * MIB
 """Memory that is kept for the next payloads."""
-_CLASS_BYTES_MIN: Final = 32 * 1024
+ANSWERS_BYTES_MAX: Final = 32 * MIB
+"""Memory that a connection keeps for the next answers."""
+_CLASS_BYTES_MIN: Final = 16 * KIB
+_TRIES: Final = 4
+
+
+def size_class(count: int) -> int:
+    """The next size in steps of an eighth, so that memory can be used again and little is wasted."""
+    step = max(_CLASS_BYTES_MIN, 1 << max(0, (count - 1).bit_length() - 4))
+    return -(-count // step) * step
 
 
 class Budget:
@@ -109,7 +118,7 @@ class BufferPool:
             return None
         peer.charge(count)
         self._budget.charge(count)
-        size = max(_CLASS_BYTES_MIN, 1 << (count - 1).bit_length())
+        size = size_class(count)
         spare = self._spare.get(size)
         if spare:
             self._spare_bytes -= size
@@ -129,3 +138,43 @@ class BufferPool:
         waiting, self._waiting = self._waiting, {}
         for wake in waiting:
             wake()
+
+
+class Recycler:
+    """Memory for answers, which goes to callers who never give it back: it is used again once no
+    view of it is left. New memory is slow, since the system has to clear each of its pages."""
+
+    def __init__(self, bytes_max: int = ANSWERS_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._kept: dict[int, deque[bytearray]] = {}
+        self._kept_bytes = 0
+
+    def take(self, count: int) -> memoryview:
+        size = size_class(count)
+        kept = self._kept.get(size)
+        if kept is None:
+            kept = self._kept[size] = deque()
+        for _ in range(min(_TRIES, len(kept))):
+            memory = kept[0]
+            kept.rotate(-1)
+            if _is_free(memory):
+                return memoryview(memory)[:count]
+        memory = bytearray(size + 1)
+        del memory[-1]  # leaves room for `_is_free`
+        if self._kept_bytes + size > self._bytes_max:
+            self._kept.clear()  # other sizes are wanted now, or callers keep much
+            self._kept_bytes = 0
+            kept = self._kept[size] = deque()
+        kept.append(memory)
+        self._kept_bytes += size
+        return memoryview(memory)[:count]
+
+
+def _is_free(memory: bytearray) -> bool:
+    """Whether there is no view of it: Python refuses to change the length of memory that is shown."""
+    try:
+        memory.append(0)
+    except BufferError:
+        return False
+    del memory[-1]
+    return True

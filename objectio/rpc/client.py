@@ -31,6 +31,7 @@ from objectio.errors import (
 )
 from objectio.rpc.address import parse_address
 from objectio.rpc.auth import Binding, ClientHandshake, Identity, Peer, goodbye
+from objectio.rpc.budget import Recycler
 from objectio.rpc.connection import Connection, Outgoing
 from objectio.rpc.frames import (
     FLAG_BACKGROUND,
@@ -125,6 +126,7 @@ class ClientConnection(Connection):
         self._foreground: deque[Call] = deque()
         self._background: deque[Call] = deque()
         self._next_id = 0
+        self._memory = channel.memory
         self._tick: asyncio.TimerHandle | None = None
         self._beat_at = time.monotonic()
         self._draining = False
@@ -267,7 +269,7 @@ class ClientConnection(Connection):
         if header.kind != Kind.REPLY or call is None:
             raise RemoteProtocolError("a payload that nobody asked for", reason="malformed")
         if call.into is None:
-            return memoryview(bytearray(payload_bytes))
+            return self._memory.take(payload_bytes)
         if call.into.nbytes < payload_bytes:
             raise RemoteProtocolError("a longer answer than was asked for", reason="malformed")
         return call.into[:payload_bytes]
@@ -388,6 +390,7 @@ class Channel:
         self._tls = tls
         self._tls_name = tls_name
         self._refusals = Refusals(metrics or NullMetrics(), "client")
+        self.memory = Recycler()
         self._connections: set[ClientConnection] = set()
         self._watch: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()

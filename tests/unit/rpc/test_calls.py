@@ -23,7 +23,7 @@ from objectio.errors import (
 from objectio.rpc import client as client_module
 from objectio.rpc import connection as connection_module
 from objectio.rpc import server as server_module
-from objectio.rpc.budget import CONNECTION_BYTES_MAX, Budget, BufferPool
+from objectio.rpc.budget import CONNECTION_BYTES_MAX
 from objectio.rpc.dispatch import Dispatcher
 from objectio.rpc.frames import HEAD_BYTES_MAX, PAYLOAD_BYTES_MAX, Header, Kind, encode
 from objectio.rpc.messages import pack_error, unpack_error
@@ -435,40 +435,6 @@ async def test_a_peer_that_takes_its_share_leaves_the_others_theirs(
     await until(lambda: far.begun == 3)
     far.gate.set()
     await asyncio.gather(*calls, more)
-
-
-async def test_a_pool_gives_the_same_memory_again():
-    pool, peer = BufferPool(), Budget(MIB)
-    lease = pool.lease(100_000, peer, lambda: None)
-    lease.view[:3] = b"abc"
-    lease.give()
-    lease.give()
-    assert (pool.used_bytes, peer.used_bytes) == (0, 0)
-    again = pool.lease(90_000, peer, lambda: None)
-    assert (bytes(again.view[:3]), again.view.nbytes) == (b"abc", 90_000)
-
-
-async def test_a_budget_is_given_in_order_and_survives_cancelling():
-    budget = Budget(10)
-    await budget.take(25)  # one item may be larger than all
-    got = []
-
-    async def take(name, count):
-        await budget.take(count)
-        got.append(name)
-
-    tasks = [asyncio.create_task(take(*each)) for each in (("a", 6), ("b", 6), ("c", 2), ("d", 4))]
-    await asyncio.sleep(0)
-    tasks[1].cancel()
-    await asyncio.gather(tasks[1], return_exceptions=True)
-    assert not budget.has_room(1)
-    budget.give(25)
-    await asyncio.sleep(0)
-    assert got == ["a", "c"]
-    budget.give(6)
-    await asyncio.gather(tasks[0], *tasks[2:])
-    assert got == ["a", "c", "d"]
-    assert budget.used_bytes == 6
 
 
 # Priorities.
