@@ -27,7 +27,7 @@ from typing import Final
 from objectio.abc.admin import JournalStatus
 from objectio.abc.metrics import Metrics, NullMetrics
 from objectio.abc.shardstore import ShardStore, ShardWrite, StoreState
-from objectio.errors import ObjectIOError
+from objectio.errors import ConfigError, ObjectIOError
 from objectio.kv.outbox import Outbox
 from objectio.kv.store import KVStore
 from objectio.limits import MIB
@@ -237,6 +237,7 @@ class Journal:
         if caught_up.whole:
             self._short = self._gap = caught_up.number
             self._whole = False
+        self._start = start._replace(history=History([]))
         await self._kv.barrier()
         if self.checkpoint is None or caught_up.whole:
             await self._try_checkpoint()
@@ -457,7 +458,11 @@ class Journal:
             return
         self._arrived.clear()
         history = await look_at_all(self._devices.stores)
-        start = judge(self._start.record, history, self.outbox.number)
+        try:
+            start = judge(self._start.record, history, self.outbox.number)
+        except ConfigError as error:
+            self._say(error.message)
+            return
         if start.ahead:
             self._say("devices have later metadata than this engine: restart this node")
             return
