@@ -143,13 +143,18 @@ def test_ten_thousand_objects(open_store, assert_clean):
     life_and_loss(open_store, assert_clean, 50, 10_000, (1, 2))
 
 
-def test_any_two_disks(open_store, tmp_path):
+@pytest.mark.parametrize(
+    "choices",
+    [[(0, 2)], pytest.param([*itertools.combinations(range(6), 2)], marks=pytest.mark.slow)],
+    ids=["two", "any"],
+)
+def test_any_two_disks(open_store, tmp_path, choices):
     """Each choice of two, on copies of one store."""
     store = open_store()
     contents = fill(store, 2, 60)
     store.server.kill()
     before = rows_of(store.server.data_dir)
-    for disks in itertools.combinations(range(6), 2):
+    for disks in choices:
         copy = tmp_path / "-".join(map(str, disks))
         shutil.copytree(store.server.data_dir, copy)
         shutil.rmtree(copy / "meta")
