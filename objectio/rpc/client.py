@@ -415,6 +415,7 @@ class Channel:
         payload: Sequence[Buffer] = (),
         *,
         into: memoryview | None = None,
+        background: bool | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Reply:
         """`payload` and `into` are lent until it returns; a large payload of the answer is received
@@ -440,7 +441,7 @@ class Channel:
             payload,
             done,
             into=into,
-            background=is_background(),
+            background=is_background() if background is None else background,
             timeout_seconds=timeout_seconds,
         )
         try:

@@ -11,6 +11,7 @@ Two things are different:
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -24,10 +25,11 @@ from objectio.errors import (
 )
 from objectio.kv.keys import KEY_END, prefix_end
 from objectio.limits import KV_KEY_BYTES_MAX, KV_SCAN_ROWS_MAX
-from objectio.rpc.client import TIMEOUT_SECONDS, Channel
+from objectio.rpc.client import TIMEOUT_SECONDS, Channel, ClientConnection
 from objectio.rpc.frames import PAYLOAD_BYTES_MAX
 from objectio.rpc.kv_messages import (
     Body,
+    CommitHead,
     Get,
     Method,
     Scan,
@@ -65,6 +67,9 @@ class RemoteKV:
     def __init__(self, channel: Channel, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._channel = channel
         self._timeout_seconds = timeout_seconds
+        self._instance = secrets.token_bytes(16)
+        self._connection: ClientConnection | None = None
+        self._epoch = 0
 
     # Reads.
 
@@ -145,16 +150,29 @@ class RemoteKV:
     # Writes.
 
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> None:
-        """As `KVStore.commit`; see above for a connection that is lost."""
+        """As `KVStore.commit`; see above for a connection that is lost. Once a commit is through, no
+        earlier one of this object happens any more, also none that was lost."""
+        if self._connection is not self._channel.connection:
+            self._connection = self._channel.connection
+            self._epoch += 1
+        head = pack(CommitHead(self._instance, self._epoch))
         body = _body(pack(Body([check_fields(check) for check in checks], list(writes))))
         reply = await self._channel.call(
-            Method.COMMIT, b"", (body,), timeout_seconds=self._timeout_seconds
+            Method.COMMIT,
+            head,
+            (body,),
+            background=False,  # in order, whoever asks
+            timeout_seconds=self._timeout_seconds,
         )
         conflict = unpack_committed(reply.head).conflict
         if conflict is not None and not 0 <= conflict < len(checks):
             raise RemoteProtocolError("a check that nobody made did not hold", reason="malformed")
         if conflict is not None:
             raise CommitConflict("a check of the commit did not hold", check=checks[conflict])
+
+    async def barrier(self) -> None:
+        """As `KVStore.barrier`."""
+        await self.commit((), ())
 
     # The rest.
 

@@ -54,6 +54,13 @@ class Page(_Head, frozen=True):
     cut: bool
 
 
+class CommitHead(_Head, frozen=True):
+    """`instance` is random for each client, and `epoch` is higher on each connection of it."""
+
+    instance: bytes
+    epoch: int
+
+
 class Committed(_Head, frozen=True):
     """The index of the first check that did not hold, or nil."""
 
@@ -89,6 +96,7 @@ unpack_get: Final = Unpacker(Get)
 unpack_found: Final = Unpacker(Found)
 unpack_scan: Final = Unpacker(Scan)
 unpack_page: Final = Unpacker(Page)
+unpack_commit: Final = Unpacker(CommitHead)
 unpack_committed: Final = Unpacker(Committed)
 unpack_watch: Final = Unpacker(Watch)
 unpack_changed: Final = Unpacker(Changed)

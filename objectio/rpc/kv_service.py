@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 from objectio.abc.kv import Check
-from objectio.errors import CommitConflict
+from objectio.errors import CommitConflict, Unavailable
 from objectio.kv.store import KVStore
 from objectio.rpc.dispatch import Incoming
 from objectio.rpc.kv_messages import (
@@ -28,6 +28,7 @@ from objectio.rpc.kv_messages import (
     check_of,
     index_of,
     unpack_body,
+    unpack_commit,
     unpack_get,
     unpack_keys,
     unpack_scan,
@@ -41,6 +42,8 @@ LOG_KEYS_MAX: Final = 65_536
 WATCH_KEYS_MAX: Final = 10_000
 """Of one answer to a watch; with more, it is told to forget everything."""
 WAIT_MS_MAX: Final = 25_000
+INSTANCES_MAX: Final = 10_000
+"""Clients of which it is known on which connection they commit."""
 
 
 class ChangeLog:
@@ -90,6 +93,8 @@ class KVService:
     def __init__(self, server: Server, kv: KVStore) -> None:
         self._kv = kv
         self._commits: set[asyncio.Task[None]] = set()
+        self._epochs: dict[bytes, int] = {}
+        """The newest of each client, the client that was quiet for longest first."""
         self.changes = ChangeLog()
         """Whoever commits to the same store beside this service must add what they wrote."""
         for method, handler in (
@@ -125,7 +130,17 @@ class KVService:
 
     def _commit(self, call: Incoming) -> None:
         """In a task that the dispatcher does not know, since it may not be cancelled: a commit that
-        is under way will happen, and whoever watches must be told of it after that."""
+        is under way will happen, and whoever watches must be told of it after that.
+
+        Callers rely on it that once a later commit is through, no earlier one happens any more. So
+        the first commit on a new connection of a client ends those that come out of an old one."""
+        head = unpack_commit(call.head)
+        newest = self._epochs.pop(head.instance, 0)
+        self._epochs[head.instance] = max(newest, head.epoch)
+        if len(self._epochs) > INSTANCES_MAX:
+            del self._epochs[next(iter(self._epochs))]
+        if head.epoch < newest:
+            raise Unavailable("a commit out of an old connection", reason="fenced")
         body = unpack_body(call.payload)
         checks = [check_of(fields) for fields in body.checks]
         task = asyncio.get_running_loop().create_task(self._commit_and_tell(call, checks, body))

@@ -18,7 +18,9 @@ from objectio.rpc import kv_service as service_module
 from objectio.rpc.auth import Identity
 from objectio.rpc.client import Channel
 from objectio.rpc.kv import RemoteKV
+from objectio.rpc.kv_messages import Method
 from objectio.rpc.kv_service import ChangeLog, KVService
+from objectio.rpc.priority import background
 from objectio.rpc.server import Server
 from objectio.testing.kv import KVConformance
 
@@ -343,3 +345,45 @@ async def test_a_commit_whose_caller_has_gone_is_told_to_watchers(kv, make_kv, l
     assert (await waiting).keys == [b"k"]
     assert local.get(b"k") == b"v"
     await changes.aclose()
+
+
+async def test_nothing_comes_out_of_an_old_connection_after_a_newer_commit(
+    kv, meta, local, make_channel, identity, until
+):
+    """A commit that was lost may be in a socket still. Here it is, until the new one is through."""
+    first = kv.channel.connection
+    await kv.commit([], [(b"k", b"0")])
+    [old] = meta._connections
+    old._transport.pause_reading()
+    lost = asyncio.ensure_future(kv.commit([], [(b"k", b"old")]))
+    await until(lambda: first.calls == 1)
+    again = make_channel(meta.where, wanted_role="meta")
+    await again.connect()
+    kv._channel = again
+    await kv.commit([], [(b"k", b"new")])
+    old._transport.resume_reading()
+    with pytest.raises(Unavailable) as raised:
+        await lost
+    assert raised.value.fields["reason"] == "fenced"
+    assert local.get(b"k") == b"new"
+    await kv.barrier()
+
+
+async def test_clients_that_are_remembered_have_a_bound(meta, make_kv, monkeypatch):
+    monkeypatch.setattr(service_module, "INSTANCES_MAX", 3)
+    for number in range(6):
+        kv = await make_kv(f"g{number}")
+        for _ in range(2):
+            await kv.commit([], [(b"k", b"")])
+    assert len(meta.kv._epochs) == 3
+    assert kv._instance in meta.kv._epochs
+
+
+async def test_commits_of_background_tasks_keep_their_place(kv, meta):
+    seen = []
+    handlers = meta.dispatcher.handlers
+    commit = handlers[Method.COMMIT]
+    handlers[Method.COMMIT] = lambda call: seen.append(call.background) or commit(call)
+    with background():
+        await kv.commit([], [(b"k", b"")])
+    assert seen == [False]

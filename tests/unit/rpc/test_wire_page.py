@@ -108,9 +108,9 @@ async def test_rows(connect):
     def use():
         client = connect()
         writes = [[b"a", b"1"], [b"b", b""], [b"c", b"3"]]
-        assert client.call(0x203, None, pack([[[1, b"a", b""]], writes]))[0] == [None]
+        assert client.call(0x203, [b"me", 1], pack([[[1, b"a", b""]], writes]))[0] == [None]
         checks = [[3, b"a", b"1"], [2, b"b", b""], [4, b"b", b"c"]]
-        assert client.call(0x203, None, pack([checks, [[b"a", None]]]))[0] == [2]
+        assert client.call(0x203, [b"me", 1], pack([checks, [[b"a", None]]]))[0] == [2]
         assert client.call(0x200, [b"c"]) == ([True], b"3")
         assert client.call(0x200, [b"x"]) == ([False], b"")
         result, payload = client.call(0x201, None, pack([b"b", b"x", b"a"]))
@@ -120,7 +120,7 @@ async def test_rows(connect):
         assert unpack(client.call(0x204)[1])["rows"] >= 3
         (log, number, reset), _ = client.call(0x205, [b"", b"", 0, 0])
         assert reset is True
-        client.call(0x203, None, pack([[], [[b"new", b""]]]))
+        client.call(0x203, [b"me", 1], pack([[], [[b"new", b""]]]))
         (same, after, reset), payload = client.call(0x205, [b"n", log, number, 1000])
         assert (same, after > number, reset, unpack(payload)) == (log, True, False, [b"new"])
         assert client.call(0x205, [b"n", log, after, 10])[0] == [log, after, False]
