@@ -60,11 +60,6 @@ class Operator:
         assert done.stderr.startswith("objectio: ")
         return done.stderr
 
-    @property
-    def well(self):
-        """How the doctor exits when nothing is wrong: metadata without a journal is a warning."""
-        return 0 if self.json("meta", "status")["enabled"] else 1
-
     def disk(self, osd):
         return self.json("disk", "show", str(osd))
 
@@ -123,13 +118,11 @@ def test_looking_at_a_healthy_server(operate, connect):
     for words in (("repair", "status"), ("rebalance", "status"), ("meta", "status")):
         assert operator.json(*words)
     done = operator.run("doctor")
-    assert done.returncode == operator.well, done.stdout
-    if operator.well == 0:
-        assert done.stdout.startswith("Nothing is wrong.")
-        assert "no scrub has finished yet" in done.stdout
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith("Nothing is wrong.")
+    assert "no scrub has finished yet" in " ".join(done.stdout.split())
     operator.json("scrub", "start", "--wait")
-    if operator.well == 0:
-        assert "20 of 20 blobs healthy" in " ".join(operator.run("doctor").stdout.split())
+    assert "20 of 20 blobs healthy" in " ".join(operator.run("doctor").stdout.split())
 
 
 @pytest.mark.slow
@@ -140,7 +133,7 @@ def test_scrubbing(operate, connect):
     said = operator.json("scrub", "start", "--wait")
     assert said["running"] is False
     assert (said["last_blobs"], said["last_healthy"], said["last_missing"]) == (5, 5, 0)
-    assert said["last_shards"] == 30
+    assert said["last_shards"] >= 30  # the shards of the metadata journal are read too
     assert said["last_finished_ms"] >= said["last_begun_ms"] > 0
     assert operator.json("scrub", "status")["last_begun_ms"] == said["last_begun_ms"]
     again = operator.json("scrub", "start", "--wait")
@@ -170,10 +163,10 @@ def test_a_disk_is_replaced_when_the_operator_says_so(operate, connect):
     assert said["state"] == "up"
     assert said["device_id"] != before["device_id"]
     operator.wait_for(
-        lambda: not operator.disk(2)["refilling"] and operator.disk(2)["shards"] >= before["shards"]
+        lambda: not operator.disk(2)["refilling"] and operator.disk(2)["shards"] >= 20
     )
     assert "is in service" in operator.refused("disk", "replace", "2")
-    assert operator.run("doctor").returncode == operator.well
+    assert operator.run("doctor").returncode == 0
     for number in range(20):
         client.get_object(Bucket="bucket", Key=f"key{number}")["Body"].read()
 
@@ -201,7 +194,9 @@ def test_a_wiped_disk_is_told_of_with_what_to_do(operate, connect):
 
 @pytest.mark.slow
 def test_live_bytes_are_true_to_within_a_segment(operate, connect):
-    operator = operate(settings={**QUICK, "osd.log.segment_bytes": str(MIB)})
+    operator = operate(
+        settings={**QUICK, "osd.log.segment_bytes": str(MIB), "pool.stripe_size_bytes": str(MIB)}
+    )
     server = operator.server
     client = fill(connect, server, objects=40, size=200_000)
     for number in range(0, 40, 2):
@@ -213,8 +208,9 @@ def test_live_bytes_are_true_to_within_a_segment(operate, connect):
     assert not census.problems
     held = asyncio.run(_payload_bytes(server.data_dir))
     for osd, (shards, size) in held.items():
-        assert said[osd]["shards"] == shards
-        assert size <= said[osd]["live_bytes"] <= size + MIB
+        # What the metadata journal wrote between the question and the end is within a segment.
+        assert abs(said[osd]["shards"] - shards) <= 20
+        assert abs(said[osd]["live_bytes"] - size) <= MIB
         assert said[osd]["live_bytes"] <= said[osd]["used_bytes"]
 
 
@@ -312,7 +308,7 @@ def test_a_server_without_authentication_needs_no_credentials(operate):
     operator = operate(arguments=("--no-auth",))
     assert len(operator.json("disk", "list", data=False)) == 6
     done = operator.run("doctor", data=False)
-    assert done.returncode == operator.well
+    assert done.returncode == 0
     assert "Nobody has to authenticate" in done.stdout
 
 
@@ -378,7 +374,7 @@ def test_a_disk_is_drained_and_comes_back(operate, connect):
     assert said["membership"] in ("draining", "out")
     operator.wait_for(lambda: operator.disk(6)["groups"] == 0, 60)
     operator.wait_for(lambda: operator.disk(6)["shards"] == 0, 60)
-    [told] = [each for each in findings(operator, code=operator.well) if "OSD 6" in each["what"]]
+    [told] = [each for each in findings(operator, code=0) if "OSD 6" in each["what"]]
     assert told["severity"] == "info"
     assert "out of the configuration" in told["action"]
     assert sum(disk["groups"] for disk in operator.json("disk", "list")) == total * 6
@@ -399,7 +395,7 @@ def test_a_disk_that_will_not_come_back_is_removed(operate, connect):
     assert operator.json("disk", "remove", "3")["membership"] == "out"
     operator.wait_for(lambda: operator.disk(3)["groups"] == 0, 60)
     found = operator.wait_for(
-        lambda: [each for each in findings(operator, code=operator.well) if "OSD 3" in each["what"]]
+        lambda: [each for each in findings(operator, code=0) if "OSD 3" in each["what"]]
     )
     assert [each["severity"] for each in found] == ["info"]
     for number in range(20):
