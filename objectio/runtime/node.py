@@ -217,7 +217,7 @@ class Node:
             try:
                 driver = self.registry.get("codec", name)
                 factory = self._open("codec", "codec", driver)
-            except (DriverUnavailable, PluginError) as error:
+            except (DriverUnavailable, PluginError, ImportError) as error:
                 if name == self.config.pool.codec:
                     raise
                 _log.warning("codec %s is not available: %s", name, error)

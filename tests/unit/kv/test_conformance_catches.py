@@ -150,7 +150,7 @@ saves_on_close = describe(lambda context: SavesOnClose(context.data_dir), CAP_DU
 MODEL = "test_as_the_model"
 CAUGHT_BY = {
     "forgets_reverse": {MODEL, "test_keys_are_in_byte_order"},
-    "stop_inclusive": {MODEL, "test_scans_keep_their_bounds"},
+    "stop_inclusive": {"test_scans_keep_their_bounds"},
     "limit_after_reverse": {MODEL, "test_scans_keep_their_bounds"},
     "text_order": {"test_keys_are_in_byte_order"},
     "drops_empty_values": {MODEL, "test_values_are_kept_replaced_and_deleted"},
