@@ -204,6 +204,7 @@ def assert_clean():
     """Stop a store's server, and let nothing be missing or left over on its disks."""
 
     def check(store, seconds_max=30):
+        store.wait_repaired()  # what a full disk refused is tried again, after a while
         store.wait_collected(seconds_max)
         store.server.stop()
         census = take_census(store.server.data_dir)

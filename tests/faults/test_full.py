@@ -17,6 +17,7 @@ from objectio.limits import MIB
 QUICK = {
     "osd.check_seconds": "0.1",
     "osd.log.segment_bytes": str(MIB),
+    "pool.stripe_size_bytes": str(2 * MIB),
     "osd.log.checkpoint_seconds": "0.5",
     "store.repair_interval_seconds": "0.5",
 }
