@@ -34,6 +34,9 @@ DRIVER_TABLES: Final = {
 
 DriverName = Annotated[str, Meta(pattern=r"^([a-z][a-z0-9_]*)?$")]
 ListenAddress = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):[0-9]{1,5}$")]
+PeerAddress = Annotated[
+    str, Meta(pattern=r"^(|unix:.+|(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):[0-9]{1,5})$")
+]
 Seconds = Annotated[float, Meta(ge=0)]
 
 
@@ -67,6 +70,60 @@ class NodeSection(Section, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="Plugins not to load, by the names in `objectio plugin list`."),
     ] = ()
+
+
+class ClusterSection(Section, frozen=True, kw_only=True):
+    """How the processes of one cluster find each other, and prove that they belong to it."""
+
+    meta_endpoint: Annotated[
+        str,
+        Meta(
+            pattern=r"^(|https?://[^/]+/?|unix:.+)$",
+            description="Where the metadata is, http://HOST:PORT, https://HOST:PORT or unix:PATH; "
+            "empty where this process has it.",
+        ),
+    ] = ""
+    secret_file: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The secret that all processes of the cluster share, a file that only its "
+            "owner may read; relative to `node.data_dir`. Made with a new cluster.",
+        ),
+    ] = "cluster.secret"  # noqa: S105 - the name of a file
+    lease_seconds: Annotated[
+        Annotated[float, Meta(ge=1)],
+        Meta(
+            description="A process that was not heard of for so long is taken for dead; a gateway's "
+            "writes that are under way are refused from then on."
+        ),
+    ] = 10.0
+    tls_cert_file: Annotated[
+        str,
+        Meta(
+            description="Certificate chain of this process, PEM; empty: no TLS between processes."
+        ),
+    ] = ""
+    tls_key_file: Annotated[str, Meta(description="The key of that certificate, PEM.")] = ""
+    tls_ca_file: Annotated[
+        str, Meta(description="What signed the certificates of the other processes, PEM.")
+    ] = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("tls_cert_file and tls_key_file: set both, or neither")
+
+
+class MetaSection(Section, frozen=True, kw_only=True):
+    """The process with the metadata, for other processes."""
+
+    listen: Annotated[
+        PeerAddress,
+        Meta(
+            description="HOST:PORT or unix:PATH where other processes, and the command line, find it; "
+            "empty: nobody does."
+        ),
+    ] = ""
 
 
 class LogSection(Section, frozen=True, kw_only=True):
@@ -146,6 +203,23 @@ class OsdSection(Section, frozen=True, kw_only=True):
         Annotated[float, Meta(gt=0)],
         Meta(description="Pause between two looks at every device."),
     ] = 2.0
+    listen: Annotated[
+        PeerAddress,
+        Meta(
+            description="HOST:PORT or unix:PATH where other processes reach the devices; empty: only "
+            "this process does."
+        ),
+    ] = ""
+    address: Annotated[
+        PeerAddress,
+        Meta(description="What others are told to connect to, if that is not `listen`."),
+    ] = ""
+    host: Annotated[
+        str, Meta(description="The host of disks that say none; empty: the name of this machine.")
+    ] = ""
+    rack: Annotated[str, Meta(min_length=1, description="The rack of disks that say none.")] = (
+        "default"
+    )
     disk: Annotated[tuple[DiskSection, ...], Meta(description="The devices.")] = ()
 
     def __post_init__(self) -> None:
@@ -298,6 +372,13 @@ class MetricsSection(Section, frozen=True, kw_only=True):
         DriverName,
         Meta(description="An installed exporter; empty takes the best one installed, if any is."),
     ] = ""
+    listen: Annotated[
+        PeerAddress,
+        Meta(
+            description="HOST:PORT or unix:PATH of `/metrics` and `/health` of a process that is no "
+            "gateway; empty: none."
+        ),
+    ] = ""
 
 
 class FilterSection(Section, frozen=True, kw_only=True):
@@ -309,6 +390,8 @@ class Sections(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     node: NodeSection = NodeSection()
     log: LogSection = LogSection()
+    cluster: ClusterSection = ClusterSection()
+    meta: MetaSection = MetaSection()
     kv: KvSection = KvSection()
     osd: OsdSection = OsdSection()
     codec: CodecSection = CodecSection()

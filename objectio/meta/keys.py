@@ -3,7 +3,8 @@
 One letter says the kind, so that kinds never mix in a scan. Bucket ids are 8 bytes and never used
 again, so a bucket that is created anew does not see the rows of its namesake.
 
-    c…                                  cluster: identity, map, OSDs, pools, placement groups, moves
+    c…                                  cluster: identity, map, OSDs, pools, placement groups, moves,
+                                        locations of OSDs, sessions of gateways
     B <bucket name>                     BucketRecord
     o <bucket id> <key>                 ObjectRecord: the current version
     m <manifest id>                     the blobs of an object with many parts
@@ -31,6 +32,10 @@ MAP: Final = b"c/map"
 MOVES: Final = b"c/move/"
 SCRUB: Final = b"c/scrub"
 JOURNAL: Final = b"c/journal"
+CURRENT_POOL: Final = b"c/current"
+LOCATIONS: Final = b"c/location/"
+OSD_NEXT: Final = b"c/nextosd"
+SESSIONS: Final = b"c/session/"
 OUTBOX: Final = b"j/"
 BUCKETS: Final = b"B"
 BLOBS: Final = b"r"
@@ -59,6 +64,14 @@ def osd(osd_id: int) -> bytes:
 
 def refill(osd_id: int) -> bytes:
     return REFILLS + encode_uint(osd_id, 4)
+
+
+def location(osd_id: int) -> bytes:
+    return LOCATIONS + encode_uint(osd_id, 4)
+
+
+def session(session_id: bytes) -> bytes:
+    return SESSIONS + session_id
 
 
 def bucket(name: str) -> bytes:

@@ -242,6 +242,25 @@ class JournalRecord(msgspec.Struct, frozen=True, array_like=True):
     osds: list[int]
 
 
+class LocationRecord(msgspec.Struct, frozen=True, array_like=True):
+    """Where an OSD is: the node that has its device, the address at which that is reached, the path
+    there, and its place in the topology."""
+
+    node: str
+    address: str
+    path: str
+    host: str
+    rack: str
+    weight: float
+
+
+class SessionRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A process that may commit what it wrote, as long as this row is there."""
+
+    name: str
+    begun_ms: int
+
+
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_bucket: Final = msgspec.msgpack.Decoder(BucketRecord).decode
 decode_object: Final = msgspec.msgpack.Decoder(ObjectRecord).decode
@@ -259,6 +278,8 @@ decode_osd: Final = msgspec.msgpack.Decoder(OsdRecord).decode
 decode_journal: Final = msgspec.msgpack.Decoder(JournalRecord).decode
 decode_map: Final = msgspec.msgpack.Decoder(ClusterMap).decode
 decode_move: Final = msgspec.msgpack.Decoder(MoveRecord).decode
+decode_location: Final = msgspec.msgpack.Decoder(LocationRecord).decode
+decode_session: Final = msgspec.msgpack.Decoder(SessionRecord).decode
 decode_scrub: Final = msgspec.msgpack.Decoder(ScrubRecord).decode
 _decode_repair: Final = msgspec.msgpack.Decoder(int | RepairRecord).decode
 
