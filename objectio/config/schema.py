@@ -32,6 +32,9 @@ DRIVER_TABLES: Final = {
 }
 """Sections whose tables hold settings of drivers, and the kind of these."""
 
+NUMBER_UNKNOWN: Final = -1
+"""Of a disk that has no number in the cluster yet, or whose number is not known here."""
+
 DriverName = Annotated[str, Meta(pattern=r"^([a-z][a-z0-9_]*)?$")]
 ListenAddress = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):[0-9]{1,5}$")]
 PeerAddress = Annotated[
@@ -162,7 +165,14 @@ class KvSection(Section, frozen=True, kw_only=True):
 class DiskSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device, as a table `[[osd.disk]]`."""
 
-    id: Annotated[int, Meta(ge=0, description="Its number in the cluster; never used again.")]
+    id: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            description="Its number in the cluster; never used again. -1: the process with the "
+            "metadata gives it one, which is only so where `cluster.meta_endpoint` is set.",
+        ),
+    ] = NUMBER_UNKNOWN
     path: Annotated[
         str,
         Meta(
@@ -225,6 +235,7 @@ class OsdSection(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for field in ("id", "path"):
             values = [getattr(disk, field) for disk in self.disk]
+            values = [value for value in values if value != NUMBER_UNKNOWN]
             if twice := sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"two of the disks have {field} = {twice[0]!r}")
 

@@ -8,6 +8,8 @@ from typing import Any
 from objectio.abc.context import Context
 from objectio.abc.driver import Driver, NoConfig
 from objectio.abc.role import NodeParts, Service
+from objectio.config.schema import NUMBER_UNKNOWN
+from objectio.errors import ConfigError
 from objectio.store.devices import Devices, Slot
 
 
@@ -20,6 +22,11 @@ class OsdService:
 
     async def start(self) -> None:
         parts, config = self._parts, self._parts.config
+        if any(disk.id == NUMBER_UNKNOWN for disk in config.osd.disk):
+            raise ConfigError(
+                f"{config.origin}: every [[osd.disk]] needs an id, which is its number in the "
+                "cluster: 0, 1, 2, …"
+            )
         slots = [
             Slot(
                 disk.id,

@@ -122,7 +122,7 @@ def test_an_unknown_key_of_a_disk_says_which_disk(tmp_path):
         ("[node]\nroles = ['osd', 3]", "node.roles[1] = 3: must be a string"),
         ("[node]\nroles = 'osd'", "node.roles = 'osd': must be a list"),
         ("[[osd.disk]]\nid = 0", "osd.disk[0]: object missing required field `path`"),
-        ("[[osd.disk]]\nid = -1\npath='a'", "osd.disk[0].id = -1: must be a whole number"),
+        ("[[osd.disk]]\nid = -2\npath='a'", "osd.disk[0].id = -2: must be a whole number"),
         ("[[osd.disk]]\nid=1\npath='a'\n[[osd.disk]]\nid=1\npath='b'", "two of the disks"),
         ("[[osd.disk]]\nid=1\npath='a'\n[[osd.disk]]\nid=2\npath='a'", "two of the disks"),
         ("[kv\n", "is not TOML"),
