@@ -52,7 +52,12 @@ class NodeParts(Protocol):
         ...
 
     def part(self, name: str) -> Any:
-        """A part of an earlier role by name (kv, cluster, devices, objects, …)."""
+        """A part of an earlier role by name (kv, cluster, devices, objects, …). Raises
+        `ConfigError` where there is none."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a part by now."""
         ...
 
     def provide(self, name: str, part: Any) -> None: ...
@@ -87,7 +92,8 @@ class NodeParts(Protocol):
 
 
 class RoleFactory(Protocol):
-    """What `Driver.open` of a role returns."""
+    """What `Driver.open` of a role returns. It may have a method `brings(config)` besides: the names
+    of further roles that run wherever this one does."""
 
     @property
     def after(self) -> tuple[str, ...]:

@@ -7,15 +7,20 @@ node decides about both: `start` raises OSError, `stop` is called by whoever shu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import socket
 import ssl
+import stat
+from collections.abc import Sequence
 from typing import Any, Final
 
 import uvicorn
 
 from objectio.abc.api import ASGIApp
 from objectio.gateway.protocol import GatewayProtocol
+from objectio.rpc.address import Address, parse_address
 
 logger = logging.getLogger("objectio.gateway")
 
@@ -27,6 +32,9 @@ BACKLOG: Final = 2048
 class HttpServer:
     """Serves `app` on one address. `port` 0 takes any free one; `port` tells which after `start`.
 
+    host                    "" listens nowhere: connections come by `make_protocol` only
+    listener                a socket that listens already, perhaps for other processes too
+    also                    further addresses without TLS, HOST:PORT or unix:PATH
     connections_max         further connections are answered 503 by the server itself
     keep_alive_seconds      how long an idle connection is kept
     tls                     a server-side SSLContext, or None for plain http
@@ -38,6 +46,8 @@ class HttpServer:
         host: str = "127.0.0.1",
         port: int = 9000,
         *,
+        listener: socket.socket | None = None,
+        also: Sequence[str] = (),
         connections_max: int = CONNECTIONS_MAX,
         keep_alive_seconds: int = KEEP_ALIVE_SECONDS,
         tls: ssl.SSLContext | None = None,
@@ -45,6 +55,9 @@ class HttpServer:
         self.host = host
         self.port = port
         self.tls = tls
+        self._given = listener
+        self._also = [parse_address(text) for text in also]
+        self._paths: list[str] = []
         config = uvicorn.Config(
             app,
             http=GatewayProtocol,
@@ -71,25 +84,61 @@ class HttpServer:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'http' if self.tls is None else 'https'}://{host}:{self.port}"
 
+    @property
+    def also(self) -> list[str]:
+        """The further addresses, with the ports that were taken."""
+        return [str(address) for address in self._also]
+
+    def make_protocol(self) -> asyncio.Protocol:
+        """For a connection that somebody else has accepted."""
+        return GatewayProtocol(
+            config=self._server.config,
+            server_state=self._server.server_state,
+            app_state=self._server.lifespan.state,
+        )
+
     async def start(self) -> None:
-        """Listens when it returns. Raises OSError if the address cannot be had."""
+        """Listens when it returns. Raises OSError if an address cannot be had."""
         server, config = self._server, self._server.config
+        listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
         try:
-            listener = _listen(self.host, self.port)
-        except OSError as error:
-            where = self.endpoint.rpartition("/")[2]
-            raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from error
-        try:
+            if self._given is not None:
+                listeners.append((self._given, self.tls))
+            elif self.host:
+                listeners.append((listen(self.host, self.port), self.tls))
+            if listeners:
+                self.port = listeners[0][0].getsockname()[1]
+            for index, address in enumerate(self._also):
+                listeners.append((self._listen_also(index, address), None))
             config.load()
             server.lifespan = config.lifespan_class(config)
             # The first tick makes the Date header; without it the first answers would have none.
             await server.on_tick(0)
-            await server.startup(sockets=[listener])
+            server.servers = []
+            for listener, tls in listeners:
+                server.servers.append(await self._accept_from(listener, tls))
         except BaseException:
-            listener.close()
+            for listener, _ in listeners:
+                listener.close()
             raise
-        self.port = listener.getsockname()[1]
+        server.started = True
         self._ticker = asyncio.create_task(server.main_loop(), name="http-server-ticker")
+
+    def _listen_also(self, index: int, address: Address) -> socket.socket:
+        if address.path:
+            self._paths.append(address.path)
+            return _listen_at_path(address.path)
+        listener = listen(address.host, address.port)
+        self._also[index] = Address(address.host, listener.getsockname()[1])
+        return listener
+
+    async def _accept_from(
+        self, listener: socket.socket, tls: ssl.SSLContext | None
+    ) -> asyncio.Server:
+        loop, backlog = asyncio.get_running_loop(), self._server.config.backlog
+        if listener.family == socket.AF_UNIX:
+            return await loop.create_unix_server(self.make_protocol, sock=listener, backlog=backlog)
+        return await loop.create_server(self.make_protocol, sock=listener, ssl=tls, backlog=backlog)
 
     async def stop(self, deadline_seconds: float = 10.0) -> None:
         """Stops listening, lets requests finish until the deadline, then cuts what is left."""
@@ -112,6 +161,9 @@ class HttpServer:
                 _abort(connection)
             if tasks:
                 await asyncio.wait(tasks, timeout=1.0)
+        for path in self._paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def _abort(connection: Any) -> None:
@@ -120,8 +172,17 @@ def _abort(connection: Any) -> None:
         transport.abort()
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket. The backlog is set by the server."""
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound. The backlog is set by whoever accepts from it. Raises OSError with
+    the address."""
+    try:
+        return _bind(host, port)
+    except OSError as error:
+        where = Address(host, port)
+        raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from error
+
+
+def _bind(host: str, port: int) -> socket.socket:
     found = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
     )
@@ -136,4 +197,22 @@ def _listen(host: str, port: int) -> socket.socket:
     except BaseException:
         listener.close()
         raise
+    return listener
+
+
+def _listen_at_path(path: str) -> socket.socket:
+    """For the owner of this process alone. What a process that was killed left there is replaced."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.setblocking(False)
+        listener.bind(path)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on unix:{path}: {error.strerror}") from error
+    finally:
+        os.umask(mask)
     return listener

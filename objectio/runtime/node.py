@@ -126,6 +126,9 @@ class Node:
                 f"this node has nothing that provides {name!r}: add the role to node.roles"
             ) from None
 
+    def has(self, name: str) -> bool:
+        return name in self._parts
+
     def provide(self, name: str, part: Any) -> None:
         self._parts[name] = part
 
