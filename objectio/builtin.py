@@ -12,6 +12,7 @@ from objectio.abc.filter import FilterDriver
 from objectio.abc.shardstore import ShardStoreFactory
 from objectio.erasure import reference, replicate
 from objectio.filters import DRIVERS as FILTERS
+from objectio.gateway import host
 from objectio.gateway import service as gateway
 from objectio.kv import memory
 from objectio.meta import service as meta
@@ -60,4 +61,4 @@ def objectio_register_filters() -> Iterable[FilterDriver]:
 
 @hookimpl
 def objectio_register_roles() -> Iterable[AnyDriver]:
-    return [meta.DRIVER, osd.DRIVER, gateway.DRIVER]
+    return [meta.DRIVER, osd.DRIVER, gateway.DRIVER, host.DRIVER]

@@ -46,6 +46,7 @@ from objectio.gateway.body import BODY_IDLE_SECONDS_MAX, Body, open_body, undecl
 from objectio.gateway.counting import FrontEndCounters
 from objectio.gateway.exchange import ClientDisconnected, Exchange
 from objectio.gateway.gate import Gate
+from objectio.gateway.neighbours import Neighbours
 from objectio.iam.sigv4 import collect_headers
 from objectio.limits import PUT_SIZE_BYTES_MAX
 
@@ -76,7 +77,8 @@ class GatewayApp:
 
     front_ends      by name, which is also that of their metrics: objectio_<name>_requests_total
     health          what `/health` reports; a falsy "ok" is a 503
-    exporter        what `/metrics` shows, if anything; to loopback only, unless `metrics_public`
+    exporter        what `/metrics` shows, if anything; to this machine only, unless `metrics_public`
+    neighbours      other processes whose health and metrics are shown with those of this one
     requests_max    more at once than this are refused, in the front end's own words
     """
 
@@ -88,6 +90,7 @@ class GatewayApp:
         metrics: Metrics | None = None,
         health: Callable[[], Mapping[str, Any]] | None = None,
         exporter: Exporter | None = None,
+        neighbours: Neighbours | None = None,
         metrics_public: bool = False,
         requests_max: int = REQUESTS_IN_FLIGHT_MAX,
         payload_bytes_max: int = PUT_SIZE_BYTES_MAX,
@@ -97,6 +100,7 @@ class GatewayApp:
         self._gate = gate
         self._health = health
         self._exporter = exporter
+        self._neighbours = neighbours
         self._metrics_public = metrics_public
         self._requests_max = requests_max
         self._payload_bytes_max = payload_bytes_max
@@ -218,21 +222,36 @@ class GatewayApp:
         if any(name == b"authorization" for name, _ in scope["headers"]):
             return False
         if scope["raw_path"] == b"/health":
-            report = {"ok": True} if self._health is None else self._health()
-            ok = bool(report.get("ok"))
-            text = json.dumps({"status": "ok" if ok else "unavailable"}).encode()
-            headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-            await _send_response(_plain(scope, send), Response(200 if ok else 503, headers, text))
+            await _send_response(_plain(scope, send), await self._show_health(scope))
             return True
-        client = scope.get("client")
-        near = client is not None and client[0] in _LOOPBACK
-        if self._exporter is None or not (near or self._metrics_public):
+        if self._exporter is None or not (self._metrics_public or _is_near(scope)):
             return False
         accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
-        content_type, text = self._exporter.render(accept.decode("latin-1"))
+        if self._neighbours is None:
+            content_type, text = self._exporter.render(accept.decode("latin-1"))
+        else:
+            content_type, text = await self._neighbours.metrics(self._exporter)
         headers = [(b"content-type", content_type.encode())]
         await _send_response(_plain(scope, send), Response(200, headers, text))
         return True
+
+    async def _show_health(self, scope: Scope) -> Response:
+        report = {"ok": True} if self._health is None else self._health()
+        ok = bool(report.get("ok"))
+        said: dict[str, Any] = {"status": "ok" if ok else "unavailable"}
+        if self._neighbours is not None:
+            said["processes"] = await self._neighbours.health(ok=ok)
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+        return Response(200 if ok else 503, headers, json.dumps(said).encode())
+
+
+def _is_near(scope: Scope) -> bool:
+    """Whether the client is on this machine: on loopback, or on a Unix socket, whose address has no
+    port."""
+    client, server = scope.get("client"), scope.get("server")
+    if client is not None:
+        return client[0] in _LOOPBACK
+    return server is not None and server[1] is None
 
 
 def _order_mounts(front_ends: Mapping[str, FrontEnd], metrics: Metrics) -> list[_Mounted]:

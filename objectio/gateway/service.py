@@ -10,10 +10,8 @@ from objectio.abc.api import ApiContext
 from objectio.abc.context import Context
 from objectio.abc.driver import Driver, NoConfig
 from objectio.abc.role import NodeParts, Service
-from objectio.gateway.app import GatewayApp
-from objectio.gateway.gate import Gate
-from objectio.gateway.server import HttpServer
-from objectio.iam.credentials import CREDENTIALS_FILE, RootCredentials
+from objectio.gateway.host import HttpHost
+from objectio.iam.credentials import CREDENTIALS_FILE
 from objectio.meta.records import PoolRecord
 from objectio.model.cluster import Osd, OsdId
 from objectio.store.admin import StoreAdmin
@@ -28,47 +26,25 @@ _log: Final = logging.getLogger("objectio.gateway")
 
 
 class GatewayService:
-    """Provides `objects` and `endpoint`."""
+    """Provides `objects`, and what `HttpHost` does."""
 
     def __init__(self, parts: NodeParts) -> None:
         self._parts = parts
         self._store: ObjectStore | None = None
-        self._server: HttpServer | None = None
+        self._host: HttpHost | None = None
 
     async def start(self) -> None:
         parts, config = self._parts, self._parts.config
         self._store = await self._build_store()
         parts.provide("objects", self._store)
-        exporter = parts.exporter
         admin = self._build_admin(self._store)
         Gauges(admin, parts.metrics, max(pool.code.m for pool in self._store.pools.all()))
         context = ApiContext(self._store, parts.metrics, config.gateway.region, admin=admin)
         front_ends = {name: factory.build(context) for name, factory in parts.open_apis().items()}
         if not front_ends:
             _log.warning("no API front end is installed: only /health is served")
-        gate = Gate(
-            RootCredentials.load(config.data_dir),
-            region=config.gateway.region,
-            auth_enabled=config.gateway.auth,
-        )
-        app = GatewayApp(
-            front_ends,
-            gate,
-            metrics=parts.metrics,
-            health=parts.health,
-            exporter=exporter,
-            metrics_public=config.gateway.metrics_public,
-            body_idle_seconds=config.gateway.body_idle_seconds,
-        )
-        host, _, port = config.gateway.listen.rpartition(":")
-        self._server = HttpServer(
-            app,
-            host.strip("[]"),
-            int(port),
-            connections_max=config.gateway.connections_max,
-        )
-        await self._server.start()
-        parts.provide("endpoint", self._server.endpoint)
+        self._host = HttpHost(parts, front_ends, config.gateway.listen)
+        await self._host.start()
 
     async def _build_store(self) -> ObjectStore:
         parts, config = self._parts, self._parts.config
@@ -149,8 +125,8 @@ class GatewayService:
         )
 
     async def stop(self) -> None:
-        if self._server is not None:
-            await self._server.stop()
+        if self._host is not None:
+            await self._host.stop()
         if self._store is not None:
             await self._store.stop()
 

@@ -1,0 +1,118 @@
+"""The HTTP server of a process, with whatever that process has to show; and the role of it alone.
+
+A process that serves objects has all front ends there. One that does not, because it keeps metadata or
+devices for others, shows `/health` and `/metrics`, and the operators' API if it manages the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from objectio.abc.api import ApiContext, FrontEnd
+from objectio.abc.context import Context
+from objectio.abc.driver import Driver, NoConfig
+from objectio.abc.role import NodeParts, Service
+from objectio.errors import Unavailable
+from objectio.gateway.app import GatewayApp
+from objectio.gateway.gate import Gate
+from objectio.gateway.server import HttpServer
+from objectio.iam.credentials import RootCredentials
+
+OPERATORS_API: Final = "admin"
+
+
+class HttpHost:
+    """Provides `endpoint` and `http`: a function that makes a protocol for an HTTP connection which
+    somebody else has accepted.
+
+    parts that it takes, if they are there: `listener`, a socket that listens already, in place of
+    `gateway.listen`; `neighbours`, the other processes of the same supervisor
+    """
+
+    def __init__(self, parts: NodeParts, front_ends: Mapping[str, FrontEnd], listen: str) -> None:
+        """`listen` may be empty."""
+        config = parts.config
+        self._parts = parts
+        app = GatewayApp(
+            front_ends,
+            Gate(
+                RootCredentials.load(config.data_dir),
+                region=config.gateway.region,
+                auth_enabled=config.gateway.auth,
+            ),
+            metrics=parts.metrics,
+            health=parts.health,
+            exporter=parts.exporter,
+            neighbours=parts.part("neighbours") if parts.has("neighbours") else None,
+            metrics_public=config.gateway.metrics_public,
+            body_idle_seconds=config.gateway.body_idle_seconds,
+        )
+        host, _, port = listen.rpartition(":")
+        self._server = HttpServer(
+            app,
+            host.strip("[]"),
+            int(port or 0),
+            listener=parts.part("listener") if parts.has("listener") else None,
+            also=[config.metrics.listen] if config.metrics.listen else [],
+            connections_max=config.gateway.connections_max,
+        )
+
+    async def start(self) -> None:
+        await self._server.start()
+        self._parts.provide("endpoint", self._server.endpoint)
+        self._parts.provide("http", self._server.make_protocol)
+
+    async def stop(self) -> None:
+        await self._server.stop()
+
+
+class HostService:
+    """The server of a process without front ends."""
+
+    def __init__(self, parts: NodeParts) -> None:
+        self._parts = parts
+        self._host: HttpHost | None = None
+
+    async def start(self) -> None:
+        parts = self._parts
+        front_ends = {}
+        if parts.has("admin") and OPERATORS_API in (apis := parts.open_apis()):
+            context = ApiContext(
+                NoObjects(),
+                parts.metrics,
+                parts.config.gateway.region,
+                admin=parts.part("admin"),
+            )
+            front_ends[OPERATORS_API] = apis[OPERATORS_API].build(context)
+        self._host = HttpHost(parts, front_ends, "")
+        await self._host.start()
+
+    async def stop(self) -> None:
+        if self._host is not None:
+            await self._host.stop()
+
+    def health(self) -> Mapping[str, Any]:
+        return {"ok": self._host is not None}
+
+
+class NoObjects:
+    """In place of the object service where a process has none."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unavailable("this process serves no objects", reason="objects")
+
+
+class HostRole:
+    after = ("meta", "control", "osd", "maintenance")
+
+    def build(self, parts: NodeParts, context: Context) -> Service:
+        return HostService(parts)
+
+
+DRIVER = Driver(
+    name="http",
+    config=NoConfig,
+    open=lambda config, context: HostRole(),
+    summary="Shows the health and the metrics of a process that is no gateway",
+)
