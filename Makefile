@@ -4,7 +4,7 @@ PIP = .venv/bin/pip --disable-pip-version-check -q
 PLUGINS = $(sort $(wildcard plugins/*/pyproject.toml))
 SOURCES = pyproject.toml constraints.txt requirements-dev.txt $(PLUGINS) examples/plugin-minimal/pyproject.toml
 
-.PHONY: serve test test-all lint types contracts check bench wheels docs clean venv clients
+.PHONY: serve test test-all lint types contracts check bench wheels docs proto clean venv clients
 
 serve: .venv/.done
 	.venv/bin/objectio serve $(ARGS)
@@ -34,6 +34,9 @@ wheels: .venv/.done
 
 docs: .venv/.done
 	.venv/bin/python -m docs.generate
+
+proto: .venv/.done
+	.venv/bin/python tests/repo/protos.py
 
 # The programs that some tests and the benchmark drive; Debian's own packages. Needs root.
 clients:
