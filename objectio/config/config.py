@@ -36,6 +36,10 @@ class Config(Sections, frozen=True, kw_only=True):
         base = self.source.parent if self.source else Path()
         return (base / self.node.data_dir).resolve()
 
+    def beside_data(self, path: str) -> Path:
+        """A file that the configuration names: relative to the data directory."""
+        return self.data_dir / path
+
     def disk_path(self, disk: DiskSection) -> Path:
         """Where the device is: relative to the data directory."""
         return self.data_dir / disk.path

@@ -1,4 +1,4 @@
-"""One process for a data directory."""
+"""One process for the metadata of a data directory, and one for each name."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ class DirectoryLock:
     """Held from `acquire` to `release`, or to the end of the process, however it ends. The file
     stays and holds the number of the process that had it last, for people."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "") -> None:
+        """`name` is that of a process which shares the directory with others."""
         self._directory = directory
+        self._name = name
         self._fd = -1
 
     def acquire(self) -> None:
         """Raises `ConfigError` if another process has it."""
-        fd = os.open(self._directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self._directory / (f"{LOCK_FILE}.{self._name}" if self._name else LOCK_FILE)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(fd, 32).decode("ascii", "replace").strip()
             os.close(fd)
+            what = f"the name {self._name} in {self._directory}" if self._name else self._directory
             raise ConfigError(
-                f"{self._directory} is in use by another process ({holder or 'unknown'}); stop that "
-                "one first, or take another directory"
+                f"{what} is in use by another process ({holder or 'unknown'}); stop that one first, "
+                f"or take another {'name' if self._name else 'directory'}"
             ) from None
         except BaseException:
             os.close(fd)

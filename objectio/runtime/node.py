@@ -7,10 +7,12 @@ had been started is stopped again before the error is raised.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +32,8 @@ from objectio.errors import ConfigError, DriverUnavailable, PluginError
 from objectio.hookspecs.lifecycle import EventKind, NodeEvent
 from objectio.kv.store import KVStore
 from objectio.plugin.loader import Plugins
+from objectio.runtime.identity import client_tls, founder_identity, member_identity, server_tls
+from objectio.runtime.link import MetaLink
 from objectio.runtime.lock import DirectoryLock
 
 _log: Final = logging.getLogger("objectio.runtime")
@@ -68,15 +72,22 @@ class Node:
         self.metrics: Metrics = NullMetrics()
         self._parts: dict[str, Any] = {}
         self._services: list[tuple[str, Service]] = []
-        self._lock = DirectoryLock(config.data_dir)
+        self._link: MetaLink | None = None
+        self._lock = DirectoryLock(config.data_dir, config.node.name if self._has_link else "")
 
     # Life-cycle.
+
+    @property
+    def _has_link(self) -> bool:
+        """Whether the metadata are another process'."""
+        return "meta" not in self.config.node.roles and bool(self.config.cluster.meta_endpoint)
 
     async def start(self) -> None:
         self._open_exporter()
         self.config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock.acquire()
         try:
+            await self._join_cluster()
             for name, role in self._roles_in_order():
                 service = role.build(self, self._context("role", name))
                 self._services.append((name, service))
@@ -85,6 +96,32 @@ class Node:
             await self.stop()
             raise
         self.events.emit(EventKind.STARTED)
+
+    async def _join_cluster(self) -> None:
+        """Provide what a process needs that is one of several."""
+        config = self.config
+        if self._has_link:
+            if {"osd", "gateway"} <= set(config.node.roles):
+                raise ConfigError(
+                    "a process with the roles osd and gateway must have the role meta too: run them "
+                    "as two processes, or leave cluster.meta_endpoint empty"
+                )
+            identity = await member_identity(config)
+            link = self._link = MetaLink(
+                config.cluster.meta_endpoint,
+                identity,
+                tls=client_tls(config),
+                metrics=self.metrics,
+            )
+            await link.start()
+            for name in ("kv", "cluster", "identity"):
+                self.provide(name, getattr(link, name))
+            self.provide("link", link)
+        elif config.meta.listen:
+            self.provide("identity", founder_identity(config))
+        if self.has("identity"):
+            self.provide("server_tls", server_tls(config))
+            self.provide("client_tls", client_tls(config))
 
     async def stop(self) -> None:
         if self._services:
@@ -95,19 +132,20 @@ class Node:
                 await service.stop()
             except Exception:
                 _log.exception("stopping the role %s", name)
+        if self._link is not None:
+            await self._link.close()
         self._lock.release()
 
     def health(self) -> Mapping[str, Any]:
         roles = {name: dict(service.health()) for name, service in self._services}
+        if self._link is not None:
+            roles["link"] = dict(self._link.health())
         ok = bool(roles) and all(role.get("ok") for role in roles.values())
         degraded = any(role.get("degraded") for role in roles.values())
         return {"ok": ok, "degraded": degraded, "node": self.config.node.name, "roles": roles}
 
     def _roles_in_order(self) -> list[tuple[str, RoleFactory]]:
-        left: dict[str, RoleFactory] = {}
-        for name in self.config.node.roles:
-            driver = self.registry.get("role", name)
-            left[name] = driver.open(driver.config(), self._context("role", name))
+        left = self._open_roles()
         ordered: list[tuple[str, RoleFactory]] = []
         while left:
             ready = [name for name, role in left.items() if not set(role.after) & set(left)]
@@ -115,6 +153,25 @@ class Node:
                 raise ConfigError(f"these roles wait for each other: {', '.join(left)}")
             ordered += [(name, left.pop(name)) for name in ready]
         return ordered
+
+    def _open_roles(self) -> dict[str, RoleFactory]:
+        """Those of the configuration, those that they bring, and a host for health and metrics in a
+        process that has no gateway to show them."""
+        opened: dict[str, RoleFactory] = {}
+        wanted = list(self.config.node.roles)
+        while wanted or self._needs_host(opened):
+            name = wanted.pop(0) if wanted else HOST_ROLE
+            if name in opened:
+                continue
+            driver = self.registry.get("role", name)
+            role = opened[name] = driver.open(driver.config(), self._context("role", name))
+            if (brings := getattr(role, "brings", None)) is not None:
+                wanted += brings(self.config)
+        return opened
+
+    def _needs_host(self, opened: Mapping[str, RoleFactory]) -> bool:
+        hosts = {"gateway", HOST_ROLE} & set(opened)
+        return not hosts and bool(self.config.metrics.listen or self.config.meta.listen)
 
     # Parts that roles provide to each other.
 
@@ -246,13 +303,34 @@ def has_one_copy(driver: AnyDriver) -> bool:
 _DIRECTORIES: Final = {"kv": "meta", "shardstore": "index"}
 """Kinds of drivers that keep files, and where below the node's data directory."""
 
+HOST_ROLE: Final = "http"
+"""The role that shows health and metrics."""
 
-async def serve(config: Config, plugins: Plugins, stop: asyncio.Event, ready: Any) -> None:
-    """Run a node until `stop` is set; `ready(node)` is called once it serves."""
+
+async def serve(
+    config: Config,
+    plugins: Plugins,
+    stop: asyncio.Event,
+    ready: Callable[[Node], None],
+    parts: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Run a node until `stop` is set, also while it starts; `ready(node)` is called once it serves.
+    `parts` are what it is given by whoever runs it."""
     node = Node(config, plugins)
-    await node.start()
+    for name, part in parts.items():
+        node.provide(name, part)
+    starting = asyncio.ensure_future(node.start())
+    stopping = asyncio.ensure_future(stop.wait())
     try:
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+            return
+        await starting
         ready(node)
-        await stop.wait()
+        await stopping
     finally:
+        stopping.cancel()
         await node.stop()

@@ -1,0 +1,108 @@
+"""The way from a process without metadata to the one that has it.
+
+A process with devices or a gateway needs the metadata before it can do anything, and processes are
+started in any order: so it waits, and says once in a while for what. Once it is there the link holds
+for ever: when the other end goes down calls fail with `Unavailable` at once, and the channel connects
+anew by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from objectio.abc.metrics import Metrics
+from objectio.errors import ConfigError, Unavailable
+from objectio.meta import keys
+from objectio.meta.records import ClusterRecord, decode_cluster
+from objectio.rpc.auth import Identity
+from objectio.rpc.client import Channel
+from objectio.rpc.kv import RemoteKV
+from objectio.runtime.identity import SAY_SECONDS
+
+BACKOFF_SECONDS_MAX: Final = 1.0
+"""A process with metadata that was restarted is found again within this."""
+_CONNECT_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.2
+
+_log: Final = logging.getLogger("objectio.runtime")
+
+
+class MetaLink:
+    """Provided as the part `link`; its fields are the parts `kv`, `cluster` and `identity` too.
+
+    endpoint    as `cluster.meta_endpoint` says it
+    channel     calls on the wire
+    tls         for connections to any process of the cluster; None: no TLS
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        identity: Identity,
+        *,
+        tls: ssl.SSLContext | None,
+        metrics: Metrics,
+    ) -> None:
+        self.endpoint = endpoint
+        self.identity = identity
+        address, secure = parse_endpoint(endpoint)
+        if secure and tls is None:
+            raise ConfigError(f"{endpoint} asks for TLS: set cluster.tls_ca_file")
+        self.address = address
+        self.tls = tls
+        self.channel = Channel(
+            address,
+            identity,
+            wanted_role="meta",
+            tls=tls if secure else None,
+            metrics=metrics,
+            backoff_seconds_max=BACKOFF_SECONDS_MAX,
+        )
+        self.kv = RemoteKV(self.channel)
+        self.cluster = ClusterRecord("", 0)
+
+    async def start(self) -> None:
+        """Returns once the metadata answers. Raises `Unauthenticated` where one end refuses the
+        other: a wrong secret, or another role that has this address."""
+        say_at = time.monotonic() + 1.0
+        while True:
+            try:
+                await self.channel.connect(_CONNECT_SECONDS)
+                raw = await self.kv.aget(keys.CLUSTER)
+            except Unavailable as error:
+                if time.monotonic() >= say_at:
+                    say_at = time.monotonic() + SAY_SECONDS
+                    _log.warning("waiting for the metadata at %s: %s", self.endpoint, error)
+            else:
+                if raw is not None:
+                    self.cluster = decode_cluster(raw)
+                    return
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def close(self) -> None:
+        await self.channel.close()
+
+    def health(self) -> Mapping[str, Any]:
+        connected = self.channel.connection is not None
+        return {"ok": True, "degraded": not connected, "meta": self.endpoint}
+
+
+def parse_endpoint(endpoint: str) -> tuple[str, bool]:
+    """(address, whether by TLS) of http://HOST:PORT, https://HOST:PORT or unix:PATH."""
+    if endpoint.startswith("unix:"):
+        return endpoint, False
+    try:
+        url = urlsplit(endpoint)
+        port = url.port
+    except ValueError:
+        port = None
+    if port is None or not url.hostname:
+        raise ConfigError(f"{endpoint!r} names no port: write http://HOST:PORT, e.g. :9100")
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    return f"{host}:{port}", url.scheme == "https"
