@@ -53,6 +53,8 @@ class GroupCommitter:
         metrics: Metrics,
     ) -> None:
         self._commit = commit
+        self.on_applied: Callable[[Sequence[bytes]], None] | None = None
+        """Told the keys of each batch, on the loop, once the engine has it."""
         self._journal: CommitJournal | None = None
         self._unsafe: deque[tuple[int, list[asyncio.Future[None]]]] = deque()
         """Batches that the engine has and the journal may not, and who waits for them."""
@@ -229,6 +231,8 @@ class GroupCommitter:
         conflicts = 0
         if failure is None:
             done: list[asyncio.Future[None]] = []
+            if self.on_applied is not None:
+                self.on_applied(_keys_of(batch, applied))
             for (_, _, future), check in zip(batch, applied.results, strict=True):
                 if check is None:
                     done.append(future)
@@ -264,3 +268,13 @@ class GroupCommitter:
             for future in done:
                 if not future.done():
                     future.set_result(None)
+
+
+def _keys_of(batch: _Batch, applied: Applied) -> list[bytes]:
+    """What the commits that went through have written."""
+    return [
+        key
+        for (commit, _, _), check in zip(batch, applied.results, strict=True)
+        if check is None
+        for key, _ in commit.writes
+    ]

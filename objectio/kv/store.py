@@ -28,7 +28,8 @@ from typing import Final, TypeVar
 from objectio.abc.driver import ThreadModel
 from objectio.abc.kv import CAP_FAST_READS, Check, Commit, KVDriver, RangeEmpty
 from objectio.abc.metrics import Metrics, NullMetrics
-from objectio.errors import CommitConflict, InvalidRequest
+from objectio.errors import CommitConflict, InvalidRequest, Unavailable
+from objectio.kv.changes import Change, ChangeLog
 from objectio.kv.failure import as_storage_error
 from objectio.kv.group import GroupCommitter
 from objectio.kv.keys import KEY_END, prefix_end
@@ -72,6 +73,7 @@ class KVStore:
             self._plain_commit if self.outbox is None else self.outbox.commit,
             metrics or NullMetrics(),
         )
+        self._changes: ChangeLog | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._reader_threads = READER_THREADS if threads is ThreadModel.PARALLEL else 1
         self._closed = False
@@ -200,9 +202,32 @@ class KVStore:
             raise as_storage_error(error) from error
         if failed is not None:
             raise CommitConflict("a check of the commit did not hold", check=failed)
+        if self._changes is not None:
+            self._changes.add_from_thread([key for key, _ in writes])
+
+    def check_ready(self) -> None:
+        """Raises `Unavailable` if a commit would surely fail now: for who would rather not begin."""
+        if self._closed:
+            raise Unavailable("the key-value store is closed")
 
     def _plain_commit(self, commits: Sequence[Commit]) -> Applied:
         return Applied(self._driver.commit(commits))
+
+    # Who caches what they read.
+
+    @property
+    def changes(self) -> ChangeLog:
+        """What is written through this object, by this process or for others, from the first call
+        on. As long as nobody asks, nothing is kept."""
+        if self._changes is None:
+            self._changes = ChangeLog()
+            self._group.on_applied = self._changes.add
+        return self._changes
+
+    def watch(self, prefix: bytes) -> AsyncIterator[Change]:
+        """Which keys were written, for ever; the first change is a reset. A key is told after its
+        new value can be read, at least once."""
+        return self.changes.watch(prefix)
 
     # The journal.
 
@@ -220,6 +245,8 @@ class KVStore:
             raise as_storage_error(error) from error
         finally:
             self._group.resume()
+        if self._changes is not None:
+            self._changes.forget()  # what the engine had lost may have been given back to it
         return found
 
     async def detach(self, timeout_seconds: float) -> None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Final
 
 from objectio.abc.kv import Check
 from objectio.errors import (
@@ -23,6 +23,7 @@ from objectio.errors import (
     RemoteProtocolError,
     Unavailable,
 )
+from objectio.kv.changes import Change
 from objectio.kv.keys import KEY_END, prefix_end
 from objectio.limits import KV_KEY_BYTES_MAX, KV_SCAN_ROWS_MAX
 from objectio.rpc.client import TIMEOUT_SECONDS, Channel, ClientConnection
@@ -52,11 +53,8 @@ Row = tuple[bytes, bytes]
 Write = tuple[bytes, bytes | None]
 
 
-class Change(NamedTuple):
-    """`reset`: any key of the prefix may have changed, not only those of `keys`."""
-
-    keys: list[bytes]
-    reset: bool
+Fence = Callable[[Sequence[Write]], Check | None]
+"""Gives the check that the commit of these writes must carry, or raises `Unavailable`."""
 
 
 class RemoteKV:
@@ -70,6 +68,10 @@ class RemoteKV:
         self._instance = secrets.token_bytes(16)
         self._connection: ClientConnection | None = None
         self._epoch = 0
+        self.fence: Fence | None = None
+        """What says that this process may commit; without one, it may."""
+        self.on_fenced: Callable[[Check], None] | None = None
+        """Told when the check that `fence` gave did not hold."""
 
     # Reads.
 
@@ -151,12 +153,15 @@ class RemoteKV:
 
     async def commit(self, checks: Sequence[Check], writes: Sequence[Write]) -> None:
         """As `KVStore.commit`; see above for a connection that is lost. Once a commit is through, no
-        earlier one of this object happens any more, also none that was lost."""
+        earlier one of this object happens any more, also none that was lost. Raises `Unavailable`
+        with `fields["reason"]` fenced if this process may not commit any more."""
+        fence = None if self.fence is None else self.fence(writes)
         if self._connection is not self._channel.connection:
             self._connection = self._channel.connection
             self._epoch += 1
         head = pack(CommitHead(self._instance, self._epoch))
-        body = _body(pack(Body([check_fields(check) for check in checks], list(writes))))
+        carried = list(checks) if fence is None else [fence, *checks]
+        body = _body(pack(Body([check_fields(check) for check in carried], list(writes))))
         reply = await self._channel.call(
             Method.COMMIT,
             head,
@@ -165,14 +170,26 @@ class RemoteKV:
             timeout_seconds=self._timeout_seconds,
         )
         conflict = unpack_committed(reply.head).conflict
-        if conflict is not None and not 0 <= conflict < len(checks):
+        if conflict is None:
+            return
+        if not 0 <= conflict < len(carried):
             raise RemoteProtocolError("a check that nobody made did not hold", reason="malformed")
-        if conflict is not None:
-            raise CommitConflict("a check of the commit did not hold", check=checks[conflict])
+        if fence is not None and conflict == 0:
+            if self.on_fenced is not None:
+                self.on_fenced(fence)
+            raise Unavailable("this process was taken for dead meanwhile", reason="fenced")
+        raise CommitConflict("a check of the commit did not hold", check=carried[conflict])
 
     async def barrier(self) -> None:
         """As `KVStore.barrier`."""
         await self.commit((), ())
+
+    def check_ready(self) -> None:
+        """As `KVStore.check_ready`."""
+        if self._channel.connection is None:
+            raise self._channel.unavailable()
+        if self.fence is not None:
+            self.fence(())
 
     # The rest.
 

@@ -1,21 +1,19 @@
 """Serves a node's key-value store to nodes that have none.
 
 Commits of all clients join the store's group commit, those of one connection in the order in which
-they came. Whoever caches what they read can watch: the service keeps a log of the keys that were
-written through it, in memory, and a watch that falls behind it is told to forget everything.
+they came. Whoever caches what they read can watch the store's log of changes from afar.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections import deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from objectio.abc.kv import Check
 from objectio.errors import CommitConflict, Unavailable
 from objectio.kv.store import KVStore
+from objectio.rpc.auth import Peer
 from objectio.rpc.dispatch import Incoming
 from objectio.rpc.kv_messages import (
     ANSWER_BYTES,
@@ -37,54 +35,11 @@ from objectio.rpc.kv_messages import (
 from objectio.rpc.messages import pack
 from objectio.rpc.server import Server
 
-LOG_KEYS_MAX: Final = 65_536
-"""Of the log of changes; at most KV_KEY_BYTES_MAX each, and about a hundred bytes as a rule."""
-WATCH_KEYS_MAX: Final = 10_000
-"""Of one answer to a watch; with more, it is told to forget everything."""
 WAIT_MS_MAX: Final = 25_000
 INSTANCES_MAX: Final = 10_000
 """Clients of which it is known on which connection they commit."""
 
-
-class ChangeLog:
-    """Keys in the order in which they were written, numbered from 1."""
-
-    def __init__(self) -> None:
-        self.name = secrets.token_bytes(8)
-        """Another one after a restart."""
-        self.number = 0
-        self._keys: deque[bytes] = deque(maxlen=LOG_KEYS_MAX)
-        self._waiting: set[tuple[bytes, asyncio.Future[None]]] = set()
-
-    def add(self, keys: Iterable[bytes]) -> None:
-        fresh = list(keys)
-        self._keys.extend(fresh)
-        self.number += len(fresh)
-        for prefix, future in self._waiting:
-            if not future.done() and any(key.startswith(prefix) for key in fresh):
-                future.set_result(None)
-
-    def since(self, number: int, prefix: bytes) -> list[bytes] | None:
-        """Without repetitions; None if the log does not reach back so far, or they are too many."""
-        behind = self.number - number
-        if not 0 <= behind <= len(self._keys):
-            return None
-        found: dict[bytes, None] = {}
-        for at in range(len(self._keys) - behind, len(self._keys)):
-            if self._keys[at].startswith(prefix):
-                found[self._keys[at]] = None
-                if len(found) > WATCH_KEYS_MAX:
-                    return None
-        return list(found)
-
-    async def wait(self, prefix: bytes, seconds: float) -> None:
-        """Until a key with the prefix is added, or the time is over."""
-        entry = (prefix, asyncio.get_running_loop().create_future())
-        self._waiting.add(entry)
-        try:
-            await asyncio.wait([entry[1]], timeout=seconds)
-        finally:
-            self._waiting.discard(entry)
+Admit = Callable[[Peer, Sequence[Check]], None]
 
 
 class KVService:
@@ -95,8 +50,9 @@ class KVService:
         self._commits: set[asyncio.Task[None]] = set()
         self._epochs: dict[bytes, int] = {}
         """The newest of each client, the client that was quiet for longest first."""
-        self.changes = ChangeLog()
-        """Whoever commits to the same store beside this service must add what they wrote."""
+        self._changes = kv.changes
+        self.admit: Admit | None = None
+        """Raises for a commit that a peer may not make."""
         for method, handler in (
             (Method.GET, self._get),
             (Method.GET_MANY, self._get_many),
@@ -130,7 +86,7 @@ class KVService:
 
     def _commit(self, call: Incoming) -> None:
         """In a task that the dispatcher does not know, since it may not be cancelled: a commit that
-        is under way will happen, and whoever watches must be told of it after that.
+        is under way will happen.
 
         Callers rely on it that once a later commit is through, no earlier one happens any more. So
         the first commit on a new connection of a client ends those that come out of an old one."""
@@ -143,19 +99,19 @@ class KVService:
             raise Unavailable("a commit out of an old connection", reason="fenced")
         body = unpack_body(call.payload)
         checks = [check_of(fields) for fields in body.checks]
-        task = asyncio.get_running_loop().create_task(self._commit_and_tell(call, checks, body))
+        if self.admit is not None:
+            self.admit(call.peer, checks)
+        task = asyncio.get_running_loop().create_task(self._commit_all(call, checks, body))
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
 
-    async def _commit_and_tell(self, call: Incoming, checks: list[Check], body: Body) -> None:
+    async def _commit_all(self, call: Incoming, checks: list[Check], body: Body) -> None:
         conflict: int | None = None
         try:
             try:
                 await self._kv.commit(checks, body.writes)
             except CommitConflict as error:
                 conflict = index_of(checks, error.fields.get("check"))
-            else:
-                self.changes.add([key for key, _ in body.writes])
         except Exception as error:
             call.fail(error)
         else:
@@ -165,13 +121,14 @@ class KVService:
         call.reply(b"", [pack(dict(await asyncio.to_thread(self._kv.stats)))])
 
     async def _watch(self, call: Incoming) -> None:
-        wanted, log = unpack_watch(call.head), self.changes
+        wanted, log = unpack_watch(call.head), self._changes
         keys: Sequence[bytes] | None = None
         if wanted.log == log.name:
             keys = log.since(wanted.number, wanted.prefix)
             if keys is not None and not keys:
-                await log.wait(wanted.prefix, min(wanted.wait_ms, WAIT_MS_MAX) / 1000)
-                keys = log.since(wanted.number, wanted.prefix)
+                seconds = min(wanted.wait_ms, WAIT_MS_MAX) / 1000
+                change = await log.next(wanted.prefix, seconds)
+                keys = None if change.reset else change.keys
         call.reply(pack(Changed(log.name, log.number, keys is None)), [pack(keys or ())])
 
 

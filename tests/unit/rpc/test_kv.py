@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections import deque
 
 import pytest
 
 from objectio.abc.driver import ThreadModel
 from objectio.abc.kv import CAP_FAST_READS, Absent, Equals, Present, RangeEmpty
 from objectio.errors import CommitConflict, DeviceFailed, InvalidRequest, Unavailable
+from objectio.kv import changes as changes_module
 from objectio.kv.memory import MemoryKV
 from objectio.kv.store import KVStore
 from objectio.limits import KV_KEY_BYTES_MAX, KV_SCAN_ROWS_MAX, KV_VALUE_BYTES_MAX
+from objectio.rpc import kv as rpc_kv
 from objectio.rpc import kv_service as service_module
 from objectio.rpc.auth import Identity
 from objectio.rpc.client import Channel
 from objectio.rpc.kv import RemoteKV
 from objectio.rpc.kv_messages import Method
-from objectio.rpc.kv_service import ChangeLog, KVService
+from objectio.rpc.kv_service import KVService
 from objectio.rpc.priority import background
 from objectio.rpc.server import Server
 from objectio.testing.kv import KVConformance
@@ -301,30 +304,34 @@ async def test_a_watch_survives_its_connection(kv, make_kv, meta):
     await changes.aclose()
 
 
-async def test_a_watch_that_fell_behind_forgets_everything(kv, meta, monkeypatch):
-    monkeypatch.setattr(service_module, "WATCH_KEYS_MAX", 3)
+async def test_a_watch_that_fell_behind_forgets_everything(kv, local, monkeypatch):
+    monkeypatch.setattr(changes_module, "WATCH_KEYS_MAX", 3)
     changes = kv.watch(b"")
     await anext(changes)
-    meta.kv.changes.add([b"%d" % number for number in range(4)])
+    await local.commit([], [(b"%d" % number, b"") for number in range(4)])
     assert (await anext(changes)).reset
-    meta.kv.changes.add([b"k"])
+    await local.commit([], [(b"k", b"")])
     assert await anext(changes) == ([b"k"], False)
-    meta.kv.changes.name = b"restarted"
-    meta.kv.changes.add([b"k"])
-    assert (await anext(changes)).reset
+    waiting = asyncio.ensure_future(anext(changes))
+    local.changes.forget()
+    assert await waiting == ([], True)
     await changes.aclose()
 
 
-def test_a_log_of_changes_reaches_back_so_far(monkeypatch):
-    monkeypatch.setattr(service_module, "LOG_KEYS_MAX", 5)
-    log = ChangeLog()
-    log.add([b"a%d" % number for number in range(8)])
-    assert log.since(8, b"") == []
-    assert log.since(5, b"a") == [b"a5", b"a6", b"a7"]
-    assert log.since(3, b"") == [b"a3", b"a4", b"a5", b"a6", b"a7"]
-    assert log.since(2, b"") is None
-    assert log.since(9, b"") is None
-    assert log.since(3, b"b") == []
+async def test_a_watch_waits_through_what_it_does_not_ask_for(kv, local, monkeypatch):
+    """Many other keys pass by while it waits: more than the log holds."""
+    monkeypatch.setattr(changes_module, "LOG_KEYS_MAX", 5)
+    monkeypatch.setattr(rpc_kv, "WATCH_SECONDS", 0.05)
+    local.changes._keys = deque(maxlen=5)
+    changes = kv.watch(b"a")
+    await anext(changes)
+    waiting = asyncio.ensure_future(anext(changes))
+    for number in range(20):
+        await local.commit([], [(b"b%d" % number, b"")])
+        await kv.aget(b"b")
+    await local.commit([], [(b"a", b"")])
+    assert await waiting == ([b"a"], False)
+    await changes.aclose()
 
 
 async def test_a_commit_whose_caller_has_gone_is_told_to_watchers(kv, make_kv, local, engine):
