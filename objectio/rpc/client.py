@@ -378,6 +378,7 @@ class Channel:
         tls: ssl.SSLContext | None = None,
         tls_name: str | None = None,
         metrics: Metrics | None = None,
+        backoff_seconds_max: float = BACKOFF_SECONDS_MAX,
     ) -> None:
         self.address = address
         self.connection: ClientConnection | None = None
@@ -389,6 +390,7 @@ class Channel:
         self._wanted = (wanted_role, wanted_node)
         self._tls = tls
         self._tls_name = tls_name
+        self._backoff_seconds_max = backoff_seconds_max
         self._refusals = Refusals(metrics or NullMetrics(), "client")
         self.memory = Recycler()
         self._connections: set[ClientConnection] = set()
@@ -514,7 +516,7 @@ class Channel:
                     pause = BACKOFF_SECONDS_MIN
                 await connection.unusable
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, BACKOFF_SECONDS_MAX)
+            pause = min(2 * pause, self._backoff_seconds_max)
 
     async def _open(self) -> ClientConnection:
         loop = asyncio.get_running_loop()

@@ -130,12 +130,19 @@ class RemoteShardStore:
     def failure(self) -> BaseException | None:
         return self._failure
 
+    @property
+    def has_ended(self) -> bool:
+        """Writing has ended, and not because the device has failed as far as is known: a new handle
+        would take writes, or tell why it does not."""
+        return self._failure is not None and self._state is not StoreState.FAILED
+
     def usage(self) -> StoreUsage:
         return self._usage
 
     def learn(self, status: Status | None) -> None:
         """What the node says of this handle; None if it has ended."""
         if status is None:
+            self._state = StoreState.CLOSED
             self.fail(DeviceFailed(f"OSD {self.osd} was opened anew on its node"))
             return
         self._state = state_named(status.state)
@@ -223,6 +230,7 @@ class RemoteShardStore:
         if self._failure is None and not self._closed:
             self._failure = error
             _log.warning("OSD %d takes no more writes: %s", self.osd, error)
+            self._shards.failed(self)
         waiting, self._waiting = self._waiting, deque()
         for item in waiting:
             self._loop.call_soon(item.done, self._failed_earlier())
@@ -318,6 +326,8 @@ class RemoteShards:
         self._epochs = itertools.count(1)
         self._open: set[RemoteShardStore] = set()
         self._watch: asyncio.Task[None] | None = None
+        self.on_failed: list[Callable[[RemoteShardStore], None]] = []
+        """Called with a store that takes no more writes."""
         channel.on_down.append(self._down)
 
     async def list(self) -> dict[int, str]:
@@ -358,6 +368,10 @@ class RemoteShards:
             await asyncio.gather(self._watch, return_exceptions=True)
         if self._down in self.channel.on_down:
             self.channel.on_down.remove(self._down)
+
+    def failed(self, store: RemoteShardStore) -> None:
+        for told in self.on_failed:
+            told(store)
 
     def _down(self, error: BaseException) -> None:
         for store in list(self._open):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,20 @@ OldCopy = Callable[[int, int, int], None]
 """Told of an OSD, how often its device had been opened, and how often at least it should have been."""
 
 
+def old_copy_mark(device_id: str, opens: int, expected: int) -> bytes:
+    """The row by which an old copy is refilled; see `read_old_copy_mark`."""
+    return f"{device_id} {expected} {opens}".encode()
+
+
+def read_old_copy_mark(mark: bytes) -> tuple[int, int] | None:
+    """How often it was opened, and how often at least it should have been; None if the row says
+    something else."""
+    words = mark.split()
+    if mark.startswith(keys.BLOBS) or len(words) != 3:
+        return None
+    return int(words[2]), int(words[1])
+
+
 @dataclass(slots=True)
 class Slot:
     """`replace_blank`: a blank device in place of a known one is taken into service by itself."""
@@ -65,31 +80,15 @@ class Slot:
     """Held by whoever opens or lets go of the device."""
 
 
-class Devices:
-    """Opened shard stores by OSD id. `stores` maps only those that can be read."""
+class DeviceSet(ABC):
+    """Opened shard stores by OSD id, of this process or of others. `stores` maps only those that can
+    be read."""
 
-    def __init__(
-        self,
-        kv: KVStore,
-        factory: ShardStoreFactory,
-        slots: list[Slot],
-        cluster_id: str,
-        *,
-        wrap: Callable[[int, ShardStore], ShardStore] | None = None,
-        check_seconds: float = 2.0,
-    ) -> None:
-        self.slots = slots
+    def __init__(self) -> None:
+        self.slots: list[Slot] = []
         self.stores: dict[int, ShardStore] = {}
-        self._kv = kv
-        self._factory = factory
-        self._cluster_id = cluster_id
-        self._wrap = wrap
-        self._check_seconds = check_seconds
         self._listeners: list[Listener] = []
         self._on_old_copy: list[OldCopy] = []
-        self._old_copies: dict[int, tuple[int, int]] = {}
-        """Of devices that are about to be in service: opens, and how many at least there should be."""
-        self._watch: asyncio.Task[None] | None = None
 
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
@@ -104,8 +103,68 @@ class Devices:
                 return slot
         raise NotFound(f"there is no OSD {osd} in the configuration", kind="osd", osd=osd)
 
+    @abstractmethod
     async def start(self) -> None:
         """Open what can be opened. A device that cannot is down, which is no error here."""
+
+    @abstractmethod
+    async def stop(self) -> None: ...
+
+    @abstractmethod
+    async def look(self) -> None:
+        """One look at every slot."""
+
+    @abstractmethod
+    async def replace(self, osd: int) -> None:
+        """Take the blank device that is at the OSD's path now into service, in place of the one that
+        stood for it. Raises `InvalidRequest` where that would not be right."""
+
+    def _is_up(self, osd: int, *, blank: bool) -> None:
+        for listener in self._listeners:
+            listener.up(osd, blank=blank)
+
+    def _is_down(self, osd: int, reason: str) -> None:
+        _log.warning("OSD %d is down: %s", osd, reason)
+        for listener in self._listeners:
+            listener.down(osd, reason)
+
+    def _is_old_copy(self, osd: int, opens: int, expected: int) -> None:
+        _log.error(
+            "OSD %d came back as an old copy of its device (opened %d times, which should be %d at "
+            "least): was an image or a backup restored? What it lacks is made anew",
+            osd,
+            opens,
+            expected,
+        )
+        for told in self._on_old_copy:
+            told(osd, opens, expected)
+
+
+class Devices(DeviceSet):
+    """The devices of this process."""
+
+    def __init__(
+        self,
+        kv: KVStore,
+        factory: ShardStoreFactory,
+        slots: list[Slot],
+        cluster_id: str,
+        *,
+        wrap: Callable[[int, ShardStore], ShardStore] | None = None,
+        check_seconds: float = 2.0,
+    ) -> None:
+        super().__init__()
+        self.slots = slots
+        self._kv = kv
+        self._factory = factory
+        self._cluster_id = cluster_id
+        self._wrap = wrap
+        self._check_seconds = check_seconds
+        self._old_copies: dict[int, tuple[int, int]] = {}
+        """Of devices that are about to be in service: opens, and how many at least there should be."""
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
         await asyncio.gather(*(self._try_open(slot) for slot in self.slots))
         self._watch = asyncio.get_running_loop().create_task(self._run())
 
@@ -123,7 +182,6 @@ class Devices:
             await self.look()
 
     async def look(self) -> None:
-        """One look at every slot."""
         for slot in self.slots:
             try:
                 async with slot.turn:
@@ -147,8 +205,6 @@ class Devices:
             await self._try_open(slot)
 
     async def replace(self, osd: int) -> None:
-        """Take the blank device that is at the OSD's path now into service, in place of the one that
-        stood for it. Raises `InvalidRequest` where that would not be right."""
         slot = self.slot(osd)
         async with slot.turn:
             before = await self._kv.aget(keys.osd(osd))
@@ -180,9 +236,7 @@ class Devices:
     async def _let_go(self, slot: Slot, reason: str) -> None:
         store, slot.store, slot.reason = slot.store, None, reason
         self.stores.pop(slot.osd, None)
-        _log.warning("OSD %d is down: %s", slot.osd, reason)
-        for listener in self._listeners:
-            listener.down(slot.osd, reason)
+        self._is_down(slot.osd, reason)
         if store is not None:
             await store.close()
 
@@ -201,10 +255,9 @@ class Devices:
         assert slot.store is not None
         slot.reason = ""
         self.stores[slot.osd] = slot.store
-        for listener in self._listeners:
-            listener.up(slot.osd, blank=blank)
+        self._is_up(slot.osd, blank=blank)
         if slot.osd in self._old_copies:
-            self._tell_of_old_copy(slot.osd, *self._old_copies.pop(slot.osd))
+            self._is_old_copy(slot.osd, *self._old_copies.pop(slot.osd))
 
     async def _open(self, slot: Slot, *, replace: bool = False) -> bool:
         """Open the slot's device, prepared if need be. Returns whether it was blank."""
@@ -292,8 +345,8 @@ class Devices:
             ]
             old_copy = opens <= record.opens
             if old_copy:
-                mark = f"{record.device_id} {record.opens} {opens}"  # a walk of its own
-                writes.append((keys.refill(osd), mark.encode()))
+                mark = old_copy_mark(record.device_id, opens, record.opens + 1)
+                writes.append((keys.refill(osd), mark))  # a walk of its own
             try:
                 await self._kv.commit([Equals(row, raw)], writes)
             except CommitConflict:
@@ -301,14 +354,3 @@ class Devices:
             if old_copy:
                 self._old_copies[osd] = (opens, record.opens + 1)
             return
-
-    def _tell_of_old_copy(self, osd: int, opens: int, expected: int) -> None:
-        _log.error(
-            "OSD %d came back as an old copy of its device (opened %d times, which should be %d at "
-            "least): was an image or a backup restored? What it lacks is made anew",
-            osd,
-            opens,
-            expected,
-        )
-        for told in self._on_old_copy:
-            told(osd, opens, expected)

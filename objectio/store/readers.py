@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from typing_extensions import Buffer
+
 from objectio.abc.shardstore import ShardStore
 from objectio.limits import KIB
 from objectio.model.stripe import BLOB_ID_BYTES, BlobId, ShardKey
@@ -92,7 +94,8 @@ class Readers:
         """Start a read of a store that is not on this machine."""
         batch = Batch([], told, skips=False)
         self._watch_over(batch)
-        batch.task = asyncio.get_running_loop().create_task(self._await(batch, job, key))
+        store = self.stores[job.osd]  # it may be gone from there before the task begins
+        batch.task = asyncio.get_running_loop().create_task(self._await(batch, job, store, key))
         return batch
 
     def drop(self, batch: Batch) -> None:
@@ -100,28 +103,28 @@ class Readers:
         batch.told = None
         batch.interrupt()
         if batch.task is not None:
-            batch.task.cancel()
+            self._unwatch(batch)
+            batch.task.cancel()  # perhaps before it has begun
 
-    async def _await(self, batch: Batch, job: Job, key: ShardKey) -> None:
+    async def _await(self, batch: Batch, job: Job, store: ShardStore, key: ShardKey) -> None:
         began = time.monotonic()
         job.times.reading[batch] = began
         begin, end = job.read.begin, job.read.end
         try:
-            batch.results[job] = await self.stores[job.osd].read(key, begin, end - begin)
+            result: Buffer | BaseException = await store.read(key, begin, end - begin)
         except Exception as error:
-            batch.results[job] = error
+            result = error
         finally:
             del job.times.reading[batch]
-            batch.seconds.append((job, time.monotonic() - began))
             batch.ended = True
-            self._ended(batch)
+        batch.results[job] = result
+        batch.seconds.append((job, time.monotonic() - began))  # one that was given up took longer
+        self._ended(batch)
 
     def _ended(self, batch: Batch) -> None:
         for job, seconds in batch.seconds:
             self._record(job, seconds)
-        if batch.watched:
-            batch.watched = False
-            self._watched -= 1
+        self._unwatch(batch)
         if batch.told is not None:
             batch.told()
 
@@ -159,9 +162,13 @@ class Readers:
                         self._overdue(batch)
         self._keep_watch()
 
+    def _unwatch(self, batch: Batch) -> None:
+        if batch.watched:
+            batch.watched = False
+            self._watched -= 1
+
     def _overdue(self, batch: Batch) -> None:
-        batch.watched = False
-        self._watched -= 1
+        self._unwatch(batch)
         if batch.lane is not None:
             batch.lane.replace(batch)
             batch.interrupt()
