@@ -1,4 +1,4 @@
-"""The OSD role: the devices of this node."""
+"""The OSD role: the devices of this process, for itself or for the processes of a cluster."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ from objectio.abc.driver import Driver, NoConfig
 from objectio.abc.role import NodeParts, Service
 from objectio.config.schema import NUMBER_UNKNOWN
 from objectio.errors import ConfigError
+from objectio.osd.member import Member
 from objectio.store.devices import Devices, Slot
 
 
 class OsdService:
-    """Provides `devices`."""
+    """Provides `devices`. Where the metadata is another process', they are served to others."""
 
     def __init__(self, parts: NodeParts) -> None:
         self._parts = parts
         self._devices: Devices | None = None
+        self._member: Member | None = None
 
     async def start(self) -> None:
-        parts, config = self._parts, self._parts.config
+        parts = self._parts
+        if parts.has("link"):
+            self._member = Member(parts)
+            self._announce(self._member.devices)
+            await self._member.start()
+            return
+        config = parts.config
         if any(disk.id == NUMBER_UNKNOWN for disk in config.osd.disk):
             raise ConfigError(
                 f"{config.origin}: every [[osd.disk]] needs an id, which is its number in the "
@@ -44,16 +52,23 @@ class OsdService:
             wrap=parts.wrap_shardstore,
             check_seconds=config.osd.check_seconds,
         )
-        self._devices.listen(parts.events)
-        self._devices.listen_for_old_copies(parts.events.old_copy)
+        self._announce(self._devices)
         await self._devices.start()
-        parts.provide("devices", self._devices)
+
+    def _announce(self, devices: Devices) -> None:
+        devices.listen(self._parts.events)
+        devices.listen_for_old_copies(self._parts.events.old_copy)
+        self._parts.provide("devices", devices)
 
     async def stop(self) -> None:
+        if self._member is not None:
+            await self._member.stop()
         if self._devices is not None:
             await self._devices.stop()
 
     def health(self) -> Mapping[str, Any]:
+        if self._member is not None:
+            return self._member.health()
         slots = [] if self._devices is None else self._devices.slots
         down = {str(slot.osd): slot.reason for slot in slots if slot.store is None}
         return {"ok": len(down) < len(slots), "down": down}
