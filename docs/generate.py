@@ -167,7 +167,7 @@ def kernel_commands() -> list[tuple[str, Any]]:
 
 
 def _options(parser: argparse.ArgumentParser) -> Sequence[argparse.Action]:
-    """Its arguments but for help and those that cliff's output formats bring."""
+    """Its arguments but for help, those of cliff's output formats, and those of our own programs."""
     formats = {
         id(action)
         for group in parser._action_groups
@@ -175,7 +175,9 @@ def _options(parser: argparse.ArgumentParser) -> Sequence[argparse.Action]:
         for action in group._group_actions
     }
     return [
-        action for action in parser._actions if id(action) not in formats and action.dest != "help"
+        action
+        for action in parser._actions
+        if id(action) not in formats and action.help != argparse.SUPPRESS and action.dest != "help"
     ]
 
 

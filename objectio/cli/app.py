@@ -36,6 +36,19 @@ def main(argv: list[str] | None = None) -> int:
     return ObjectIOApp().run(sys.argv[1:] if argv is None else argv)
 
 
+def meta() -> int:
+    """`objectio-meta …` is `objectio meta …`; so for the two below."""
+    return main(["meta", *sys.argv[1:]])
+
+
+def osd() -> int:
+    return main(["osd", *sys.argv[1:]])
+
+
+def gateway() -> int:
+    return main(["gateway", *sys.argv[1:]])
+
+
 class UsageError(ObjectIOError):
     """The command line is wrong."""
 
@@ -65,8 +78,13 @@ class Commands(CommandManager):
         for count in range(len(words), 0, -1):
             name = " ".join(words[:count])
             if name in self.commands:
+                if count < len(words) and self._is_group(name):
+                    break  # `meta stauts` is no argument of `meta`
                 return self._load(name), name, argv[count:]
         raise UsageError(self._unknown(words))
+
+    def _is_group(self, name: str) -> bool:
+        return any(each.startswith(f"{name} ") for each in self.commands)
 
     def _load(self, name: str) -> type[Command]:
         rivals = self.conflicts.get(name, [])

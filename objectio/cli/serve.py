@@ -1,39 +1,38 @@
-"""`objectio serve`: every role in one process."""
+"""`objectio serve`: every role in one process, or in several that it looks after."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import gc
-import logging
-import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectio.cli.command import Command
 from objectio.cli.config import add_config_arguments, plugins_for
+from objectio.cli.process import DATA_DIR, run_node, set_up_logging, where_credentials_are
 
 if TYPE_CHECKING:
     from objectio.config import Config
     from objectio.plugin.loader import Plugins
     from objectio.runtime.node import Node
 
-_DATA_DIR = Path("objectio-data")
-
 
 class Serve(Command):
-    """Run a whole store in this process.
+    """Run a whole store: in this process, or with --workers in several.
 
     Without --config, the directory DIR is used: a first start makes it, with simulated disks at
     4+2, root credentials in DIR/credentials.json and a configuration to edit in DIR/objectio.toml.
+
+    With --workers N this process looks after others: N gateways that share the port, one process
+    with the metadata, and some with the disks. It starts again what ends, and stops all of them in
+    order when it is told to end. A directory can be served in one way today and in the other
+    tomorrow.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         add_config_arguments(parser)
         parser.add_argument(
-            "--data", type=Path, metavar="DIR", help=f"the directory (default {_DATA_DIR})"
+            "--data", type=Path, metavar="DIR", help=f"the directory (default {DATA_DIR})"
         )
         parser.add_argument("--listen", metavar="HOST:PORT", help="where to serve HTTP")
         parser.add_argument(
@@ -42,15 +41,57 @@ class Serve(Command):
         parser.add_argument(
             "--no-auth", action="store_true", help="let everyone do everything: for tests only"
         )
+        parser.add_argument(
+            "--workers",
+            type=int,
+            metavar="N",
+            help="serve with N gateway processes (0: one in all)",
+        )
+        parser.add_argument(
+            "--osd-processes",
+            type=int,
+            metavar="M",
+            help="with --workers: share the disks among M processes (N, or as many as disks)",
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        config, plugins = _configure(parsed_args)
-        _set_up_logging(config)
-        tune_process()
-        import uvloop
+        from objectio.errors import ConfigError
 
-        uvloop.run(_serve(config, plugins, self.app.stdout))
+        workers, osd_processes = parsed_args.workers or 0, parsed_args.osd_processes
+        if workers < 0 or (osd_processes is not None and (osd_processes < 1 or not workers)):
+            raise ConfigError(
+                "--workers N and --osd-processes M count processes: from 1 on, N first"
+            )
+        config, plugins = _configure(parsed_args)
+        if workers:
+            set_up_logging(config, "supervisor")
+            _supervise(config, plugins, workers, osd_processes, self.app.stdout)
+        else:
+            run_node(config, plugins, parsed_args, _describe, self.app.stdout)
+
+
+def _supervise(
+    config: Config, plugins: Plugins, workers: int, osd_processes: int | None, stdout: Any
+) -> None:
+    import asyncio
+
+    from objectio.cli.process import stop_event
+    from objectio.config import check_drivers
+    from objectio.runtime.supervisor import supervise
+
+    check_drivers(config, plugins.registry)
+
+    def ready(endpoint: str) -> None:
+        pool = config.pool
+        shape = f"{pool.family}:{pool.data_shards}+{pool.parity_shards}"
+        stdout.write(describe(config, endpoint, shape))
+        stdout.flush()
+
+    async def run() -> None:
+        await supervise(config, workers, osd_processes, stop_event(), ready)
+
+    asyncio.run(run())
 
 
 def _configure(args: argparse.Namespace) -> tuple[Config, Plugins]:
@@ -70,7 +111,7 @@ def _configure(args: argparse.Namespace) -> tuple[Config, Plugins]:
             raise ConfigError("--data and --disks make a configuration: leave --config away")
         config = load_config(args.config, env=os.environ, overrides=overrides)
         return config, plugins_for(config)
-    path = config_path(args.data or _DATA_DIR)
+    path = config_path(args.data or DATA_DIR)
     if path.exists():
         config = load_config(path, env=os.environ, overrides=overrides)
         if args.disks not in (None, len(config.osd.disk)):
@@ -85,65 +126,14 @@ def _configure(args: argparse.Namespace) -> tuple[Config, Plugins]:
     return load_config(path, env=os.environ, overrides=overrides), plugins
 
 
-async def _serve(config: Config, plugins: Plugins, stdout: Any) -> None:
-    from objectio.iam.credentials import CREDENTIALS_FILE, from_environment
-    from objectio.runtime.node import serve
-
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-
-    def ready(node: Node) -> None:
-        import os
-
-        where = str(config.data_dir / CREDENTIALS_FILE)
-        if not config.gateway.auth:
-            where = "not needed (--no-auth)"
-        elif from_environment(os.environ):
-            where = "from the environment"
-        health = node.health()["roles"].get("gateway", {})
-        stdout.write(
-            f"ObjectIO serves {node.part('endpoint')}\n"
-            f"  data         {config.data_dir} ({len(config.osd.disk)} disks, "
-            f"{health.get('pool', 'no pool')})\n"
-            f"  credentials  {where}\n"
-        )
-        stdout.flush()
-        gc.collect()
-        gc.freeze()  # what start-up made stays: the collector need not look at it again
-        # Requests leave no cycles behind, but make some hundred objects each: at the default of 700
-        # the collector runs several times per request, a sixth of the time of a small PUT.
-        gc.set_threshold(20_000, 10, 10)
-
-    await serve(config, plugins, stop, ready)
+def describe(config: Config, endpoint: str, pool: str) -> str:
+    return (
+        f"ObjectIO serves {endpoint}\n"
+        f"  data         {config.data_dir} ({len(config.osd.disk)} disks, {pool})\n"
+        f"  credentials  {where_credentials_are(config)}\n"
+    )
 
 
-def _set_up_logging(config: Config) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    if config.log.format == "json":
-        from objectio.cli.jsonlog import JsonFormatter
-
-        handler.setFormatter(JsonFormatter())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(config.log.level.upper())
-    if not config.log.requests:
-        logging.getLogger("objectio.gateway.request").setLevel(logging.WARNING)
-
-
-def tune_process() -> None:
-    """Have malloc keep large blocks instead of giving them back: fresh pages cost more than the
-    work that is done on them. Takes effect with glibc only."""
-    import ctypes
-
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return
-    m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8  # malloc.h
-    libc.mallopt(m_mmap_threshold, 32 << 20)
-    libc.mallopt(m_trim_threshold, 64 << 20)
-    libc.mallopt(m_arena_max, 2)
+def _describe(node: Node) -> str:
+    health = node.health()["roles"].get("gateway", {})
+    return describe(node.config, node.part("endpoint"), health.get("pool", "no pool"))

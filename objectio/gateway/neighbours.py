@@ -12,7 +12,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from objectio.abc.metrics import Exporter
 from objectio.limits import MIB
@@ -59,8 +59,11 @@ class Neighbours:
             for socket in self._directory.glob(f"*{SUFFIX}")
         }
         found.pop(self._name, None)
-        answers = await asyncio.gather(*(_get(socket, path) for socket in found.values()))
-        return dict(zip(found, answers, strict=True))
+        answers = await asyncio.gather(*(ask(socket, path) for socket in found.values()))
+        return {
+            name: None if answer is None else answer.body
+            for name, answer in zip(found, answers, strict=True)
+        }
 
 
 def merge(texts: Mapping[str, str]) -> str:
@@ -112,8 +115,13 @@ def _status(answer: bytes | None) -> str:
     return "unavailable"
 
 
-async def _get(socket: Path, path: str) -> bytes | None:
-    """The body that one process answers; None if there is none in time."""
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+
+
+async def ask(socket: Path, path: str) -> Answer | None:
+    """What one process answers to a GET; None if there is nothing in time."""
     writer = None
     try:
         async with asyncio.timeout(ANSWER_SECONDS_MAX):
@@ -126,4 +134,5 @@ async def _get(socket: Path, path: str) -> bytes | None:
         if writer is not None:
             writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
-    return body if head.startswith(b"HTTP/1.1 ") else None
+    words = head.split(b" ", 2)
+    return Answer(int(words[1]), body) if len(words) == 3 and words[1].isdigit() else None
