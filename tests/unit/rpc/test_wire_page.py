@@ -14,7 +14,14 @@ from objectio.abc.driver import ThreadModel
 from objectio.abc.kv import CAP_FAST_READS
 from objectio.kv.memory import MemoryKV
 from objectio.kv.store import KVStore
-from objectio.rpc import auth, frames, kv_messages, shards_messages
+from objectio.rpc import (
+    admin_messages,
+    auth,
+    frames,
+    kv_messages,
+    sessions_messages,
+    shards_messages,
+)
 from objectio.rpc.kv_service import KVService
 from objectio.rpc.shards_service import ShardService
 from objectio.testing.shardstore import MemoryShardStoreFactory
@@ -23,6 +30,7 @@ from objectio.testing.shardstore_calls import CLUSTER, noise
 PAGE = Path(__file__).resolve().parents[3] / "docs/explanation/wire.md"
 SECRET = bytes(range(100, 132))
 BLOB = bytes(range(16))
+MODULES = (shards_messages, kv_messages, sessions_messages, admin_messages)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +152,7 @@ def test_the_tables_of_the_page_are_complete(page):
     for kind in frames.Kind:
         assert (str(int(kind)), kind.name) in rows
     methods = {row[0] for row in rows if row[0].startswith("0x")}
-    wanted = [*shards_messages.Method, *kv_messages.Method]
+    wanted = [each for module in MODULES for each in module.Method]
     assert methods == {f"0x{int(method):04X} {method.name}" for method in wanted}
 
 
@@ -156,5 +164,6 @@ def test_the_numbers_of_the_page_are_right(page):
     assert f"at most {frames.PAYLOAD_BYTES_MAX // 2**20} MiB, to the end" in page
     assert f"at most {frames.HANDSHAKE_FRAME_BYTES_MAX // 1024} KiB" in page
     assert f"longer than {kv_messages.ANSWER_BYTES // 2**20} MiB" in page
-    for name in (auth.METHOD, shards_messages.CAPABILITY, kv_messages.CAPABILITY):
+    assert f"At most {sessions_messages.NOTES_MAX} blobs" in page
+    for name in (auth.METHOD, *(module.CAPABILITY for module in MODULES)):
         assert f"`{name}" in page
