@@ -78,7 +78,8 @@ class GatewayApp:
     front_ends      by name, which is also that of their metrics: objectio_<name>_requests_total
     health          what `/health` reports; a falsy "ok" is a 503
     exporter        what `/metrics` shows, if anything; to this machine only, unless `metrics_public`
-    neighbours      other processes whose health and metrics are shown with those of this one
+    neighbours      other processes whose health and metrics are shown with those of this one, but to
+                    who asks over a Unix socket: that is one of them
     requests_max    more at once than this are refused, in the front end's own words
     """
 
@@ -227,7 +228,7 @@ class GatewayApp:
         if self._exporter is None or not (self._metrics_public or _is_near(scope)):
             return False
         accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
-        if self._neighbours is None:
+        if self._neighbours is None or _is_on_socket(scope):
             content_type, text = self._exporter.render(accept.decode("latin-1"))
         else:
             content_type, text = await self._neighbours.metrics(self._exporter)
@@ -239,18 +240,21 @@ class GatewayApp:
         report = {"ok": True} if self._health is None else self._health()
         ok = bool(report.get("ok"))
         said: dict[str, Any] = {"status": "ok" if ok else "unavailable"}
-        if self._neighbours is not None:
+        if self._neighbours is not None and not _is_on_socket(scope):
             said["processes"] = await self._neighbours.health(ok=ok)
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
         return Response(200 if ok else 503, headers, json.dumps(said).encode())
 
 
 def _is_near(scope: Scope) -> bool:
-    """Whether the client is on this machine: on loopback, or on a Unix socket, whose address has no
-    port."""
-    client, server = scope.get("client"), scope.get("server")
-    if client is not None:
-        return client[0] in _LOOPBACK
+    """Whether the client is on this machine."""
+    client = scope.get("client")
+    return _is_on_socket(scope) if client is None else client[0] in _LOOPBACK
+
+
+def _is_on_socket(scope: Scope) -> bool:
+    """A Unix socket, whose address has no port."""
+    server = scope.get("server")
     return server is not None and server[1] is None
 
 

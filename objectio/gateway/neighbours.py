@@ -133,6 +133,9 @@ async def ask(socket: Path, path: str) -> Answer | None:
     finally:
         if writer is not None:
             writer.close()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                    await writer.wait_closed()
     head, _, body = answer.partition(b"\r\n\r\n")
     words = head.split(b" ", 2)
     return Answer(int(words[1]), body) if len(words) == 3 and words[1].isdigit() else None
