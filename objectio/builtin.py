@@ -10,6 +10,7 @@ from objectio.abc.context import Context
 from objectio.abc.driver import AnyDriver, Driver
 from objectio.abc.filter import FilterDriver
 from objectio.abc.shardstore import ShardStoreFactory
+from objectio.control import service as control
 from objectio.erasure import reference, replicate
 from objectio.filters import DRIVERS as FILTERS
 from objectio.gateway import host
@@ -61,4 +62,4 @@ def objectio_register_filters() -> Iterable[FilterDriver]:
 
 @hookimpl
 def objectio_register_roles() -> Iterable[AnyDriver]:
-    return [meta.DRIVER, osd.DRIVER, gateway.DRIVER, host.DRIVER]
+    return [meta.DRIVER, osd.DRIVER, gateway.DRIVER, host.DRIVER, control.DRIVER]

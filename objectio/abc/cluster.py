@@ -22,10 +22,11 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True):
 
 class DiskOffer(_Value, frozen=True, kw_only=True):
     """A disk of a node. `osd` is the number that its configuration gives it, None to be given one;
-    `device_id` is empty for a blank disk."""
+    `device_id`, and the cluster that the device belongs to, are empty for a blank disk."""
 
     path: str
     device_id: str = ""
+    cluster_id: str = ""
     osd: int | None = None
     weight: float = 1.0
 

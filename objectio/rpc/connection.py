@@ -234,11 +234,11 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
         self._transport = transport
-        self.last_address = _name_of(transport.get_extra_info("peername"))
+        self.last_address = name_of(transport.get_extra_info("peername"))
         self.sender.attach(transport)
         _tune(transport.get_extra_info("socket"))
         self._handshake_timer = self.loop.call_later(HANDSHAKE_SECONDS, self._handshake_late)
-        self._handshake = self.make_handshake(_binding_of(transport))
+        self._handshake = self.make_handshake(binding_of(transport))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.reader.get_buffer()
@@ -309,7 +309,7 @@ class Connection(asyncio.BufferedProtocol):
         self.abort(RemoteProtocolError("no handshake in time", reason="timeout"))
 
 
-def _binding_of(transport: asyncio.Transport) -> Binding:
+def binding_of(transport: asyncio.Transport) -> Binding:
     """The client's Finished message of the TLS session: what RFC 5929 §3 calls tls-unique. RFC 8446
     leaves that undefined for TLS 1.3, where the message is an HMAC over the whole handshake with a
     key of this session, which is what a binding has to be."""
@@ -328,7 +328,7 @@ def _tune(raw: socket.socket | None) -> None:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
 
 
-def _name_of(peername: object) -> str:
+def name_of(peername: object) -> str:
     if isinstance(peername, tuple):
         return ":".join(map(str, peername[:2]))
     return str(peername or "a Unix socket")

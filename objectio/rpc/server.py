@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import ssl
 import time
 from collections.abc import Callable, Iterable
@@ -13,12 +11,12 @@ from typing import Final
 
 from objectio.abc.metrics import Metrics, NullMetrics
 from objectio.errors import LocalProtocolError, RemoteProtocolError
-from objectio.rpc.address import Address, parse_address
 from objectio.rpc.auth import Binding, Identity, Peer, ServerHandshake, goodbye
 from objectio.rpc.budget import CONNECTION_BYTES_MAX, PEER_BYTES_MAX, Budget, BufferPool, Lease
-from objectio.rpc.connection import GOODBYE_SECONDS, Connection
+from objectio.rpc.connection import Connection
 from objectio.rpc.dispatch import Dispatcher, Handler, Incoming
 from objectio.rpc.frames import HEADER_BYTES, Frame, Header, Kind, encode
+from objectio.rpc.listen import Listeners
 from objectio.rpc.refusals import Refusals
 
 CONNECTION_CALLS_MAX: Final = 4_096
@@ -139,8 +137,7 @@ class Server:
         self._connections: set[ServerConnection] = set()
         self._strangers = 0
         self._peers: dict[str, tuple[Budget, int]] = {}
-        self._listeners: list[asyncio.AbstractServer] = []
-        self._sockets: list[str] = []
+        self._listeners = Listeners(self.protocol)
         self._closing = False
         self._watch = self._loop.create_task(self._look())
         metrics.gauge_function(
@@ -167,30 +164,17 @@ class Server:
 
     async def listen(self, address: str, tls: ssl.SSLContext | None = None) -> str:
         """Returns the address with the port that was taken. A Unix socket is its owner's only."""
-        where = parse_address(address)
-        if where.path:
-            mask = os.umask(0o177)
-            try:
-                listener: asyncio.AbstractServer = await self._loop.create_unix_server(
-                    lambda: ServerConnection(self), where.path, ssl=tls
-                )
-            finally:
-                os.umask(mask)
-            self._sockets.append(where.path)
-        else:
-            listener = await self._loop.create_server(
-                lambda: ServerConnection(self), where.host, where.port, ssl=tls
-            )
-            where = Address(where.host, listener.sockets[0].getsockname()[1])
-        self._listeners.append(listener)
-        return str(where)
+        return await self._listeners.add(address, tls)
+
+    def protocol(self) -> asyncio.BufferedProtocol:
+        """For a connection that somebody else has accepted."""
+        return ServerConnection(self)
 
     async def close(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Take no more calls, let clients finish, end."""
         self._closing = True
         self._watch.cancel()
-        for listener in self._listeners:
-            listener.close()
+        self._listeners.close()
         for connection in self._connections:
             if connection.peer is None:
                 connection.close()
@@ -204,13 +188,7 @@ class Server:
             connection.abort(RemoteProtocolError("the node is going down", reason="closing"))
         if left:
             await asyncio.wait([connection.closed for connection in left], timeout=1.0)
-        for listener in self._listeners:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GOODBYE_SECONDS):
-                    await listener.wait_closed()
-        for path in self._sockets:
-            if os.path.exists(path):
-                os.unlink(path)
+        await self._listeners.wait_closed()
 
     # What connections tell.
 

@@ -103,6 +103,11 @@ class DiskOffer(betterproto2.Message):
 
     weight: "float" = betterproto2.field(4, betterproto2.TYPE_DOUBLE)
 
+    cluster_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The cluster that the device belongs to; empty for a blank disk.
+    """
+
 
 default_message_pool.register_message("objectio.v1", "DiskOffer", DiskOffer)
 
