@@ -18,105 +18,34 @@ from objectio.kv.store import KVStore
 from objectio.limits import KV_KEY_BYTES_MAX, KV_SCAN_ROWS_MAX, KV_VALUE_BYTES_MAX
 from objectio.rpc import kv as rpc_kv
 from objectio.rpc import kv_service as service_module
-from objectio.rpc.auth import Identity
-from objectio.rpc.client import Channel
 from objectio.rpc.kv import RemoteKV
 from objectio.rpc.kv_messages import Method
 from objectio.rpc.kv_service import KVService
 from objectio.rpc.priority import background
-from objectio.rpc.server import Server
 from objectio.testing.kv import KVConformance
-
-SECRET = bytes(range(100, 132))
-
-
-class RemoteDriver:
-    """A remote store as a driver that blocks: its own loop in a thread, a socket, and back."""
-
-    def __init__(self):
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._run(self._start())
-
-    def _run(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
-
-    async def _start(self):
-        driver = MemoryKV()
-        self._local = KVStore(driver, frozenset({CAP_FAST_READS}), ThreadModel.PARALLEL)
-        self._server = Server(Identity(secret=SECRET, role="meta", node="m"), roles=["gateway"])
-        KVService(self._server, self._local)
-        address = await self._server.listen("127.0.0.1:0")
-        near = Identity(secret=SECRET, role="gateway", node="g")
-        self._channel = Channel(address, near, wanted_role="meta")
-        await self._channel.connect()
-        self._kv = RemoteKV(self._channel)
-
-    def get(self, key):
-        return self._run(self._kv.aget(key))
-
-    def get_many(self, keys):
-        return self._run(self._kv.aget_many(keys))
-
-    def scan(self, start, stop, *, reverse=False, limit):
-        return self._run(self._kv.ascan(start, stop, reverse=reverse, limit=limit))
-
-    def commit(self, commits):
-        return self._run(self._commit_all(commits))
-
-    async def _commit_all(self, commits):
-        """Begun in order, on one connection; they are applied in that order."""
-        works = [self._kv.commit(checks, writes) for checks, writes in commits]
-        found = await asyncio.gather(*works, return_exceptions=True)
-        for error in found:
-            if error is not None and not isinstance(error, CommitConflict):
-                raise error
-        return [None if error is None else error.fields["check"] for error in found]
-
-    def stats(self):
-        return self._run(self._kv.astats())
-
-    def close(self):
-        async def stop():
-            await self._channel.close()
-            await self._server.close(0)
-            await self._local.close()
-
-        self._run(stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+from objectio.testing.kv_remote import capabilities_of
 
 
 class TestOverASocket(KVConformance):
-    """The suite is for engines; what it says of capabilities, threads and processes is not ours."""
-
+    driver = "objectio.testing.kv_remote:DRIVER"
     loops = ("asyncio",)
+
+
+class TestOverASocketToAnEngineThatLasts(KVConformance):
+    """Also killed with its process, and with a disk that is full."""
+
+    driver = "objectio.testing.kv_remote:DRIVER"
+    engine = "objectio_kv_lmdb.plugin:DRIVER"
+    settings = {"driver": engine}
+    loops = ("asyncio",)
+
+    @pytest.fixture(autouse=True)
+    def installed(self):
+        pytest.importorskip("objectio_kv_lmdb")
 
     @pytest.fixture
     def capabilities(self):
-        return frozenset()
-
-    @pytest.fixture
-    def threads(self):
-        return ThreadModel.PARALLEL
-
-    @pytest.fixture
-    def data_dir(self):
-        return None
-
-    @pytest.fixture
-    def descriptor(self):
-        return None
-
-    @pytest.fixture
-    def open_driver(self):
-        return RemoteDriver
-
-    @pytest.fixture
-    def child(self):
-        return None
+        return capabilities_of(self.engine)
 
 
 class Engine(MemoryKV):
