@@ -12,6 +12,9 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from objectio.abc.cluster import ClusterStatus
+from objectio.model.cluster import ClusterMap
+
 Severity = Literal["critical", "warning", "info"]
 
 
@@ -194,3 +197,11 @@ class StorageAdmin(Protocol):
     async def doctor(self) -> Sequence[Finding]:
         """Everything that is wrong, worst first; empty if nothing is."""
         ...
+
+
+class ClusterView(Protocol):
+    """What an operator may ask about the cluster: the asking half of `abc.cluster.ControlPlane`."""
+
+    async def status(self) -> ClusterStatus: ...
+
+    async def cluster_map(self) -> ClusterMap: ...

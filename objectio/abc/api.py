@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from objectio.abc.admin import StorageAdmin
+from objectio.abc.admin import ClusterView, StorageAdmin
 from objectio.abc.metrics import Metrics
 from objectio.abc.objects import ObjectService, Payload
 
@@ -123,13 +123,14 @@ class Response(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ApiContext:
     """What a front end gets when it is built. `admin` is None where the storage is not managed from
-    this node."""
+    this node, `cluster` where nobody can be asked who is in it."""
 
     objects: ObjectService
     metrics: Metrics
     region: str = "us-east-1"
     settings: Mapping[str, Any] = field(default_factory=dict)
     admin: StorageAdmin | None = None
+    cluster: ClusterView | None = None
 
 
 class FrontEnd(Protocol):

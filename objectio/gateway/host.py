@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from objectio.abc.admin import ClusterView
 from objectio.abc.api import ApiContext, FrontEnd
 from objectio.abc.context import Context
 from objectio.abc.driver import Driver, NoConfig
@@ -18,6 +19,7 @@ from objectio.gateway.app import GatewayApp
 from objectio.gateway.gate import Gate
 from objectio.gateway.server import HttpServer
 from objectio.iam.credentials import RootCredentials
+from objectio.store.standalone import Standalone
 
 OPERATORS_API: Final = "admin"
 
@@ -67,6 +69,19 @@ class HttpHost:
         await self._server.stop()
 
 
+def cluster_view(parts: NodeParts, pool: str) -> ClusterView | None:
+    """Whoever knows who is in the cluster, as seen from this process."""
+    for name in ("registry", "link"):
+        if parts.has(name):
+            found: ClusterView = parts.part(name)
+            return found
+    if not parts.has("admin"):
+        return None
+    return Standalone(
+        parts.part("admin"), parts.part("cluster").cluster_id, parts.config.node.name, pool
+    )
+
+
 class HostService:
     """The server of a process without front ends."""
 
@@ -83,6 +98,7 @@ class HostService:
                 parts.metrics,
                 parts.config.gateway.region,
                 admin=parts.part("admin"),
+                cluster=cluster_view(parts, ""),
             )
             front_ends[OPERATORS_API] = apis[OPERATORS_API].build(context)
         self._host = HttpHost(parts, front_ends, "")

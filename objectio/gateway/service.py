@@ -10,7 +10,7 @@ from objectio.abc.api import ApiContext
 from objectio.abc.context import Context
 from objectio.abc.driver import Driver, NoConfig
 from objectio.abc.role import NodeParts, Service
-from objectio.gateway.host import HttpHost
+from objectio.gateway.host import HttpHost, cluster_view
 from objectio.iam.credentials import CREDENTIALS_FILE
 from objectio.meta.records import PoolRecord
 from objectio.model.cluster import Osd, OsdId
@@ -39,7 +39,14 @@ class GatewayService:
         parts.provide("objects", self._store)
         admin = self._build_admin(self._store)
         Gauges(admin, parts.metrics, max(pool.code.m for pool in self._store.pools.all()))
-        context = ApiContext(self._store, parts.metrics, config.gateway.region, admin=admin)
+        parts.provide("admin", admin)
+        context = ApiContext(
+            self._store,
+            parts.metrics,
+            config.gateway.region,
+            admin=admin,
+            cluster=cluster_view(parts, str(self._store.health().get("pool", ""))),
+        )
         front_ends = {name: factory.build(context) for name, factory in parts.open_apis().items()}
         if not front_ends:
             _log.warning("no API front end is installed: only /health is served")

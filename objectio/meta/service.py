@@ -83,6 +83,9 @@ class MetaService:
 class MetaRole:
     after: tuple[str, ...] = ()
 
+    def brings(self, config: Any) -> tuple[str, ...]:
+        return ("control",) if config.meta.listen else ()
+
     def build(self, parts: NodeParts, context: Context) -> Service:
         return MetaService(parts)
 

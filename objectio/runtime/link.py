@@ -12,14 +12,15 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from objectio.abc.cluster import ClusterStatus, NodeOffer, OsdReport, Registration
 from objectio.abc.metrics import Metrics
 from objectio.errors import ConfigError, Unavailable
 from objectio.meta import keys
 from objectio.meta.records import ClusterRecord, decode_cluster
+from objectio.model.cluster import ClusterMap
 from objectio.rpc.auth import Identity
 from objectio.rpc.client import Channel
 from objectio.rpc.kv import RemoteKV
@@ -34,7 +35,8 @@ _log: Final = logging.getLogger("objectio.runtime")
 
 
 class MetaLink:
-    """Provided as the part `link`; its fields are the parts `kv`, `cluster` and `identity` too.
+    """Provided as the part `link`; its fields are the parts `kv`, `cluster` and `identity` too. It
+    implements `objectio.abc.cluster.ControlPlane`, by asking the other end.
 
     endpoint    as `cluster.meta_endpoint` says it
     channel     calls on the wire
@@ -49,15 +51,18 @@ class MetaLink:
         tls: ssl.SSLContext | None,
         metrics: Metrics,
     ) -> None:
+        # What it is made of takes a while to import, and a process with metadata has no use for it.
+        from objectio.rpc.control.client import ControlClient, parse_endpoint
+
         self.endpoint = endpoint
         self.identity = identity
         address, secure = parse_endpoint(endpoint)
         if secure and tls is None:
             raise ConfigError(f"{endpoint} asks for TLS: set cluster.tls_ca_file")
-        self.address = address
         self.tls = tls
+        self._control = ControlClient(endpoint, identity, tls=tls)
         self.channel = Channel(
-            address,
+            str(address),
             identity,
             wanted_role="meta",
             tls=tls if secure else None,
@@ -86,23 +91,23 @@ class MetaLink:
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def close(self) -> None:
+        await self._control.close()
         await self.channel.close()
+
+    # The control plane.
+
+    async def register(self, offer: NodeOffer) -> Registration:
+        return await self._control.register(offer)
+
+    async def heartbeat(self, node: str, osds: Sequence[OsdReport]) -> int:
+        return await self._control.heartbeat(node, osds)
+
+    async def status(self) -> ClusterStatus:
+        return await self._control.status()
+
+    async def cluster_map(self) -> ClusterMap:
+        return await self._control.cluster_map()
 
     def health(self) -> Mapping[str, Any]:
         connected = self.channel.connection is not None
         return {"ok": True, "degraded": not connected, "meta": self.endpoint}
-
-
-def parse_endpoint(endpoint: str) -> tuple[str, bool]:
-    """(address, whether by TLS) of http://HOST:PORT, https://HOST:PORT or unix:PATH."""
-    if endpoint.startswith("unix:"):
-        return endpoint, False
-    try:
-        url = urlsplit(endpoint)
-        port = url.port
-    except ValueError:
-        port = None
-    if port is None or not url.hostname:
-        raise ConfigError(f"{endpoint!r} names no port: write http://HOST:PORT, e.g. :9100")
-    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
-    return f"{host}:{port}", url.scheme == "https"

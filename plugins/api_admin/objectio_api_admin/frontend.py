@@ -54,7 +54,7 @@ _MESSAGES: Final[Mapping[type[Exception], str]] = {
 
 class AdminFrontEnd:
     def __init__(self, context: ApiContext) -> None:
-        self._admin = context.admin
+        self._asked = {"admin": context.admin, "cluster": context.cluster}
 
     @property
     def mounts(self) -> Sequence[Mount]:
@@ -72,9 +72,10 @@ class AdminFrontEnd:
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         request: Request = scope["objectio"]
         operation: Operation = request.access.operation
-        if self._admin is None:
+        asked = self._asked[operation.route.asks]
+        if asked is None:
             raise errors.OperationNotImplemented("no part of this node manages storage")
-        body = _encode(await operation.route.answer(self._admin, operation.osd))
+        body = _encode(await operation.route.answer(asked, operation.osd))
         headers = _headers(request.request_id, body)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

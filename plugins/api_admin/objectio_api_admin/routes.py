@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from objectio.abc.admin import StorageAdmin
+from objectio.abc.admin import ClusterView, StorageAdmin
 from objectio.errors import InvalidRequest, MethodNotAllowed, NotFound
 
 PREFIX: Final = "/_admin"
@@ -19,14 +19,15 @@ _OSD_DIGITS_MAX: Final = 9
 @dataclass(frozen=True, slots=True)
 class Route:
     """`path` is below the prefix and may have `{osd}` as a segment; `resource` is the end of the
-    ARN, likewise. `answer` makes the value that is sent as JSON; the OSD is -1 where the path has
-    none."""
+    ARN, likewise. `answer` makes the value that is sent as JSON, out of what the context has by the
+    name `asks`; the OSD is -1 where the path has none."""
 
     method: str
     path: str
     action: str
     resource: str
-    answer: Callable[[StorageAdmin, int], Awaitable[Any]]
+    answer: Callable[[Any, int], Awaitable[Any]]
+    asks: Literal["admin", "cluster"] = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,14 @@ async def _disk(admin: StorageAdmin, osd: int) -> Any:
 
 async def _findings(admin: StorageAdmin, osd: int) -> Any:
     return {"findings": await admin.doctor()}
+
+
+async def _cluster(cluster: ClusterView, osd: int) -> Any:
+    return await cluster.status()
+
+
+async def _cluster_map(cluster: ClusterView, osd: int) -> Any:
+    return await cluster.cluster_map()
 
 
 ROUTES: Final = (
@@ -91,6 +100,8 @@ ROUTES: Final = (
     Route("GET", "/v1/rebalance", "GetRebalance", "rebalance", lambda admin, _: admin.rebalance()),
     Route("GET", "/v1/journal", "GetJournal", "journal", lambda admin, _: admin.journal()),
     Route("GET", "/v1/doctor", "Diagnose", "doctor", _findings),
+    Route("GET", "/v1/cluster", "GetCluster", "cluster", _cluster, "cluster"),
+    Route("GET", "/v1/cluster/map", "GetClusterMap", "cluster", _cluster_map, "cluster"),
 )
 
 _BY_PATH: Final[dict[tuple[str, ...], dict[str, Route]]] = {}

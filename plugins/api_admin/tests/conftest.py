@@ -18,10 +18,12 @@ from objectio.abc.admin import (
     ScrubStatus,
 )
 from objectio.abc.api import ApiContext
+from objectio.abc.cluster import ClusterStatus
 from objectio.abc.metrics import NullMetrics
 from objectio.errors import InvalidRequest, NotFound
 from objectio.iam.credentials import root_credential
 from objectio.iam.signer import sign_request
+from objectio.model.cluster import ClusterMap, Osd, OsdId
 from objectio.testing.api import call
 from objectio.testing.cluster import LocalServer
 from objectio.testing.objects import MemoryObjects
@@ -131,6 +133,18 @@ class WrittenAdmin:
         self._note("doctor")
         return [Finding(severity="warning", what="w", meaning="m", action="a")]
 
+    # Who is in the cluster.
+
+    async def status(self):
+        self._note("status")
+        return ClusterStatus(
+            cluster_id="c", epoch=3, state="waiting", reason="for disks", pool="p", nodes=()
+        )
+
+    async def cluster_map(self):
+        self._note("cluster_map")
+        return ClusterMap(epoch=3, osds=(Osd(id=OsdId(0), host="h"),))
+
 
 @pytest.fixture
 def admin():
@@ -140,7 +154,7 @@ def admin():
 @pytest.fixture
 def front_end(admin):
     return AdminFactory().build(
-        ApiContext(objects=MemoryObjects(), metrics=NullMetrics(), admin=admin)
+        ApiContext(objects=MemoryObjects(), metrics=NullMetrics(), admin=admin, cluster=admin)
     )
 
 

@@ -121,6 +121,8 @@ def test_s3_does_not_see_it(server):
         ("GET", "/v1/rebalance", ("rebalance",)),
         ("GET", "/v1/journal", ("journal",)),
         ("GET", "/v1/doctor", ("doctor",)),
+        ("GET", "/v1/cluster", ("status",)),
+        ("GET", "/v1/cluster/map", ("cluster_map",)),
     ],
 )
 async def test_a_route_asks_the_store_for_one_thing(admin, ask, method, path, asked):
@@ -140,6 +142,10 @@ async def test_answers_are_the_statuses(ask):
     assert (said["running"], said["current"]["begun_ms"], said["last"]) == (True, 5, None)
     _, said = await ask("GET", "/v1/doctor")
     assert said["findings"] == [{"severity": "warning", "what": "w", "meaning": "m", "action": "a"}]
+    _, said = await ask("GET", "/v1/cluster")
+    assert (said["state"], said["reason"], said["nodes"]) == ("waiting", "for disks", [])
+    _, said = await ask("GET", "/v1/cluster/map")
+    assert (said["epoch"], said["osds"][0]["host"]) == (3, "h")
 
 
 # Errors.
@@ -194,8 +200,8 @@ async def test_failures_of_the_store(ask, admin, error, status):
 
 async def test_a_node_that_manages_no_storage_says_so():
     front_end = AdminFactory().build(ApiContext(objects=MemoryObjects(), metrics=NullMetrics()))
-    answer = await call(front_end, "GET", "/_admin/v1/disks")
-    assert answer.status == 501
+    for path in ("disks", "cluster"):
+        assert (await call(front_end, "GET", f"/_admin/v1/{path}")).status == 501
 
 
 def test_the_readme_names_every_route():

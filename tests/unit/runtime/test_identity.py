@@ -11,7 +11,6 @@ from objectio.config.schema import ClusterSection, NodeSection
 from objectio.errors import ConfigError
 from objectio.rpc.auth import load_secret
 from objectio.runtime.identity import founder_identity, member_identity, role_of
-from objectio.runtime.link import parse_endpoint
 from objectio.runtime.lock import DirectoryLock
 
 
@@ -60,26 +59,6 @@ async def test_a_secret_that_others_can_read_is_refused(config, tmp_path):
 )
 def test_a_process_calls_itself_by_the_first_of_its_roles(config, roles, role):
     assert role_of(config(*roles)) == role
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "found"),
-    [
-        ("http://127.0.0.1:9100", ("127.0.0.1:9100", False)),
-        ("http://127.0.0.1:9100/", ("127.0.0.1:9100", False)),
-        ("https://meta.example:9100", ("meta.example:9100", True)),
-        ("http://[::1]:9100", ("[::1]:9100", False)),
-        ("unix:/run/meta.sock", ("unix:/run/meta.sock", False)),
-    ],
-)
-def test_endpoints(endpoint, found):
-    assert parse_endpoint(endpoint) == found
-
-
-@pytest.mark.parametrize("endpoint", ["http://127.0.0.1", "http://127.0.0.1:x", "http://:9100"])
-def test_what_is_no_endpoint(endpoint):
-    with pytest.raises(ConfigError, match="names no port"):
-        parse_endpoint(endpoint)
 
 
 def test_processes_of_one_directory_are_told_apart_by_their_names(tmp_path):
