@@ -38,16 +38,18 @@ class Open(_Head, frozen=True):
 
 class Opened(_Head, frozen=True):
     """`term` is random for each start of the process with the metadata, and `number` that of its
-    last survey. A session of which nothing is heard for `lease_ms` ends."""
+    last survey. `pools` is another number when pools, groups or moves were changed since. A session
+    of which nothing is heard for `lease_ms` ends."""
 
     session: bytes
     term: bytes
     number: int
+    pools: int
     lease_ms: int
 
 
 class Poll(_Head, frozen=True):
-    """What was used after everything was read again that `number` of `term` asks for. The first
+    """What was used after pools were read as they were when survey `number` of `term` began. The first
     `active` ids of the payload are active, the others are pinned; it is only looked at when the
     number is told for the first time."""
 
@@ -62,6 +64,7 @@ class Polled(_Head, frozen=True):
 
     term: bytes
     number: int
+    pools: int
 
 
 class Handle(_Head, frozen=True):

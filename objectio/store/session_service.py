@@ -3,7 +3,7 @@
 A gateway may commit as long as the row of its session is there, since every commit of it has that row
 as a check. The gateway keeps a call waiting here, a poll, which is answered as soon as somebody wants
 to know what is in use: a survey. Surveys have numbers. A gateway that is told a number reads pools and
-groups anew, then looks at what it uses, then polls again with both.
+groups anew, if they were changed, then looks at what it uses, then polls again with both.
 
 A survey waits for every session. What is not heard of within its lease is *fenced*: the row is deleted,
 durably, and only then nobody waits for it any more. From then on nothing of that gateway can be
@@ -64,6 +64,7 @@ ROLE: Final = "gateway"
 SESSIONS_MAX: Final = 1_000
 LOST_SECONDS: Final = 2.0
 """A gateway whose connection ended is back by then, or it is gone."""
+_POOL_ROWS: Final = (keys.POOLS, keys.GROUPS, keys.MOVES, keys.CURRENT_POOL, keys.MAP)
 _TICK_SECONDS: Final = 0.5
 _RETRY_SECONDS: Final = 0.5
 _SECONDS_BUCKETS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
@@ -126,6 +127,9 @@ class SessionService:
         self._upkeep: Upkeep | None = None
         self._term = secrets.token_bytes(8)
         self._number = 0
+        self._pools = 0
+        """Another number when what gateways know of pools is old."""
+        self._changes = (kv.changes.name, kv.changes.number)
         self._sessions: dict[bytes, _Session] = {}
         self._of_connection: dict[ServerConnection, set[_Session]] = {}
         self._wanted = asyncio.Event()
@@ -201,6 +205,7 @@ class SessionService:
         """As `Presence.survey`. Raises `Unavailable` when this process is going down."""
         self._number += 1
         number, began = self._number, time.perf_counter()
+        self._look_at_pools()
         self._wake_polls()
         await self._read_rows()
         while True:
@@ -216,6 +221,14 @@ class SessionService:
         if self._local is not None:
             active, pinned = active | self._local.active, pinned | self._local.pins.keys()
         return Survey(active, pinned)
+
+    def _look_at_pools(self) -> None:
+        """Whoever called has committed what everybody is to take over, so it is in the log."""
+        log, (name, number) = self._kv.changes, self._changes
+        changed = log.since(number, b"c/") if log.name == name else None
+        self._changes = log.name, log.number
+        if changed is None or any(key.startswith(_POOL_ROWS) for key in changed):
+            self._pools += 1
 
     async def _read_rows(self) -> None:
         """Whoever has a row can commit, so it must be waited for: also where a row came back, with
@@ -274,7 +287,7 @@ class SessionService:
         if session.ending is not None:
             raise _gone()
         lease_ms = int(self._lease_seconds * 1000)
-        call.reply(pack(Opened(session.id, self._term, self._number, lease_ms)))
+        call.reply(pack(Opened(session.id, self._term, self._number, self._pools, lease_ms)))
 
     async def _poll(self, call: Incoming) -> None:
         wanted = unpack_poll(call.head)
@@ -296,7 +309,7 @@ class SessionService:
         self._check_running()
         if session.ending is not None:
             raise _gone()
-        call.reply(pack(Polled(self._term, self._number)))
+        call.reply(pack(Polled(self._term, self._number, self._pools)))
 
     async def _tell(self, call: Incoming) -> None:
         await self._heard(call, unpack_handle(call.head).session)

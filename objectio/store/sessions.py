@@ -79,6 +79,8 @@ class Session:
         self._lease_seconds = TIMEOUT_SECONDS
         self._wanted = self._reported = (b"", 0)
         """Surveys, by term and number."""
+        self._pools_now = self._pools_read = (b"", 0)
+        """Likewise for the state of pools, groups and moves."""
         self._begun = asyncio.Event()
         self._call: asyncio.Task[Reply] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -211,7 +213,8 @@ class Session:
         self._id = opened.session
         self._lease_seconds = opened.lease_ms / 1000
         self._wanted = (opened.term, opened.number)
-        self._reported = (b"", 0)
+        self._pools_now = (opened.term, opened.pools)
+        self._reported = self._pools_read = (b"", 0)
 
     async def _report(self) -> None:
         """Answer the survey that is wanted, if it is not answered yet, and wait for the next one."""
@@ -219,7 +222,9 @@ class Session:
         payload: tuple[Buffer, ...] = ()
         count = 0
         if wanted != self._reported:
-            await self._pools.refresh()
+            if (pools := self._pools_now) != self._pools_read:
+                await self._pools.refresh()
+                self._pools_read = pools
             if session is None or session != self._id:
                 return
             if self._present is None:
@@ -232,6 +237,7 @@ class Session:
         if session == self._id:
             polled = unpack_polled(reply.head)
             self._reported, self._wanted = wanted, (polled.term, polled.number)
+            self._pools_now = (polled.term, polled.pools)
 
     def _adopt(self, session: bytes) -> None:
         """What was begun before this moment was not known to surveys, or had other pools."""

@@ -164,6 +164,10 @@ class Meta:
         await self.stop()
         return await self.start(**more)
 
+    async def touch(self, value=b"touched"):
+        """Change what gateways read anew for the next survey."""
+        await self.kv.commit([], [(Pools.ROW, value)])
+
     def row_ids(self):
         return {row[len(keys.SESSIONS) :] for row, _ in self.kv.scan_prefix(keys.SESSIONS)}
 

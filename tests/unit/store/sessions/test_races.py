@@ -197,6 +197,7 @@ class TestConnections:
         before = gateway.id
         ref = gateway.begin()
         gateway.pools.may.clear()
+        await meta.touch()
         survey = asyncio.ensure_future(meta.sessions.survey())
         await until(lambda: gateway.pools.refreshed == 2)
         gateway.cut()
@@ -211,6 +212,7 @@ class TestRestarts:
         before = gateway.id
         ref = gateway.begin()
         gateway.pools.may.clear()
+        await meta.touch()
         survey = asyncio.ensure_future(meta.sessions.survey())
         await until(lambda: gateway.pools.refreshed == 2)
         await meta.restart()
@@ -226,7 +228,7 @@ class TestRestarts:
             await meta.sessions.survey()
         ref = gateway.begin()
         await meta.restart()
-        await meta.kv.commit([], [(gateway.pools.ROW, b"new")])
+        await meta.touch(b"new")
         assert (await meta.sessions.survey()).active == {ref.blob}
         assert gateway.pools.value == b"new"
 

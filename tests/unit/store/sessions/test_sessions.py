@@ -190,17 +190,34 @@ class TestSurveys:
         gateways = [await make_gateway(meta, f"g{number}").open() for number in range(3)]
         for number in range(20):
             value = b"%d" % number
-            await meta.kv.commit([], [(gateways[0].pools.ROW, value)])
+            await meta.touch(value)
             await meta.sessions.survey()
             assert [gateway.pools.value for gateway in gateways] == [value] * 3
+
+    async def test_pools_are_read_again_when_they_were_changed(self, meta, gateway):
+        await meta.sessions.survey()
+        await meta.kv.commit([], [(b"c/scrub", b""), (b"o", b""), (keys.session(bytes(3)), None)])
+        await meta.sessions.survey()
+        assert gateway.pools.refreshed == 1
+        for count, row in enumerate(
+            (keys.pool(1), keys.groups(1), keys.move(1, 2), keys.CURRENT_POOL, keys.MAP), 2
+        ):
+            await gateway.kv.commit([], [(row, b"")])
+            for _ in range(2):
+                await meta.sessions.survey()
+                assert gateway.pools.refreshed == count
+        meta.kv.changes.forget()
+        await meta.sessions.survey()
+        assert gateway.pools.refreshed == 7
 
     async def test_one_that_begins_while_another_is_under_way(self, meta, make_gateway, until):
         slow, quick = [await make_gateway(meta, name).open() for name in ("slow", "quick")]
         slow.pools.may.clear()
+        await meta.touch()
         first = asyncio.ensure_future(meta.sessions.survey())
         await until(lambda: slow.pools.refreshed == 2 and quick.pools.refreshed == 2)
         early = quick.begin()
-        await meta.kv.commit([], [(slow.pools.ROW, b"new")])
+        await meta.touch(b"new")
         second, third = (asyncio.ensure_future(meta.sessions.survey()) for _ in range(2))
         await until(lambda: quick.pools.value == b"new")
         late = slow.begin()
@@ -216,6 +233,7 @@ class TestSurveys:
     async def test_a_session_that_begins_meanwhile_is_waited_for(self, meta, make_gateway, until):
         slow = await make_gateway(meta, "slow").open()
         slow.pools.may.clear()
+        await meta.touch()
         survey = asyncio.ensure_future(meta.sessions.survey())
         await until(lambda: slow.pools.refreshed == 2)
         new = make_gateway(meta, "new")
@@ -237,6 +255,7 @@ class TestSurveys:
         before = gateway.id
         gateway.pools.error = NotFound("there is no pool 9", kind="pool")
         ref = gateway.begin()
+        await short.touch()
         assert await short.sessions.survey() == (set(), set())
         assert before not in short.row_ids()
         with pytest.raises(Unavailable):
@@ -246,6 +265,7 @@ class TestSurveys:
 
     async def test_it_ends_when_the_process_does(self, meta, gateway, until):
         gateway.pools.may.clear()
+        await meta.touch()
         survey = asyncio.ensure_future(meta.sessions.survey())
         await until(lambda: gateway.pools.refreshed == 2)
         await meta.sessions.stop()
