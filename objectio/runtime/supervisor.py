@@ -61,9 +61,15 @@ class Child:
         self._was_ready = False
         self._stopping = asyncio.Event()
 
-    async def keep(self) -> None:
-        """Until it is told to stop. Raises `ObjectIOError` if it could never be started."""
+    async def keep(self, after: asyncio.Event | None = None) -> None:
+        """From when `after` is set until it is told to stop. Raises `ObjectIOError` if it could never
+        be started."""
         pause, attempts = PAUSE_SECONDS_MIN, 0
+        if after is not None:
+            waits = [asyncio.ensure_future(event.wait()) for event in (after, self._stopping)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for waiting in waits:
+                waiting.cancel()
         while not self._stopping.is_set():
             started = time.monotonic()
             code = await self._run()
@@ -162,8 +168,11 @@ class Supervisor:
     async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
         """Until `stop` is set; `ready(endpoint)` is called once requests are answered. Raises
         `ObjectIOError` if a process cannot be started."""
+        meta = next(child for child in self._children if child.member.role == "meta")
         for child in self._children:
-            self._keeping[child] = asyncio.ensure_future(child.keep())
+            # The others would wait for the metadata, and say so.
+            after = None if child is meta else meta.ready
+            self._keeping[child] = asyncio.ensure_future(child.keep(after))
         stopping = asyncio.ensure_future(stop.wait())
         telling = asyncio.ensure_future(self._tell(ready))
         try:

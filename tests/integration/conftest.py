@@ -20,15 +20,17 @@ def start(tmp_path):
 
 @pytest.fixture
 def connect():
-    """`connect(server, **config)`: boto3's S3 client as the root of the server."""
+    """`connect(server, **config)`: boto3's S3 client as the root of the server; of a `LocalCluster`
+    at `gateway`, 0 unless told otherwise."""
     boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
     from botocore.config import Config
 
     with contextlib.ExitStack() as stack:
 
-        def make(server, **config):
+        def make(server, gateway=0, **config):
             settings = Config(retries={"max_attempts": 0}, **config)
-            client = boto3.client("s3", config=settings, **server.s3_settings())
+            where = server.s3_settings(gateway) if gateway else server.s3_settings()
+            client = boto3.client("s3", config=settings, **where)
             return stack.enter_context(contextlib.closing(client))
 
         yield make
