@@ -1,0 +1,332 @@
+"""Processes with devices, without a cluster around them: for tests of what is far away.
+
+`Numbers` is the control plane in its plainest form, over the key-value store of a test. `OsdProcess`
+runs the OSD role in a process of its own, which can be killed; `OsdNode` runs it in this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from objectio.abc.cluster import DiskOffer, NodeOffer, OsdReport, Registration
+from objectio.abc.driver import ThreadModel
+from objectio.abc.kv import CAP_FAST_READS
+from objectio.abc.metrics import NullMetrics
+from objectio.abc.shardstore import ShardStore, ShardStoreFactory
+from objectio.config import Config
+from objectio.config.schema import DiskSection, NodeSection, OsdSection
+from objectio.errors import NotFound
+from objectio.kv.keys import decode_uint
+from objectio.kv.memory import MemoryKV
+from objectio.kv.store import KVStore
+from objectio.meta import keys
+from objectio.meta.records import ClusterRecord, LocationRecord, decode_location, decode_osd, encode
+from objectio.osd.config import LogStoreConfig
+from objectio.osd.service import OsdService
+from objectio.osd.store import LogStoreFactory
+from objectio.rpc.auth import Identity
+from objectio.rpc.client import Channel
+from objectio.rpc.kv import RemoteKV
+from objectio.rpc.kv_service import KVService
+from objectio.rpc.server import Server
+from objectio.testing.context import make_context
+from objectio.testing.shardstore_calls import CLUSTER
+
+SECRET: Final = bytes(range(50, 82))
+
+
+class Numbers:
+    """Gives disks their numbers and writes down where they are. `reports` is what nodes said last;
+    a node that is not in it must register."""
+
+    def __init__(self, kv: KVStore | RemoteKV, cluster_id: str = CLUSTER) -> None:
+        self.reports: dict[str, Sequence[OsdReport]] = {}
+        self.offers: list[NodeOffer] = []
+        self._kv = kv
+        self._cluster_id = cluster_id
+
+    async def register(self, offer: NodeOffer) -> Registration:
+        rows = await self._kv.ascan_prefix(keys.LOCATIONS)
+        places = {
+            decode_uint(row, len(keys.LOCATIONS), 4): decode_location(raw) for row, raw in rows
+        }
+        rows = await self._kv.ascan_prefix(keys.OSDS)
+        devices = {
+            decode_osd(raw).device_id: decode_uint(row, len(keys.OSDS), 4) for row, raw in rows
+        }
+        osds: list[int] = []
+        for disk in offer.disks:
+            osd = self._number(offer.node, disk, places, devices)
+            where = LocationRecord(
+                offer.node, offer.address, disk.path, offer.host, offer.rack, disk.weight
+            )
+            if places.get(osd) != where:
+                await self._kv.commit([], [(keys.location(osd), encode(where))])
+            places[osd] = where
+            osds.append(osd)
+        self.offers.append(offer)
+        self.reports[offer.node] = ()
+        return Registration(
+            cluster_id=self._cluster_id, epoch=1, osds=tuple(osds), heartbeat_seconds=0.2
+        )
+
+    def _number(
+        self,
+        node: str,
+        disk: DiskOffer,
+        places: Mapping[int, LocationRecord],
+        devices: Mapping[str, int],
+    ) -> int:
+        if disk.osd is not None:
+            return disk.osd
+        if disk.device_id in devices:
+            return devices[disk.device_id]
+        for osd, place in places.items():
+            if (place.node, place.path) == (node, disk.path):
+                return osd
+        return max(places, default=-1) + 1
+
+    async def heartbeat(self, node: str, osds: Sequence[OsdReport]) -> int:
+        if node not in self.reports:
+            raise NotFound("register first", kind="node")
+        self.reports[node] = osds
+        return 1
+
+
+class NoEvents:
+    """Nobody hears of OSDs."""
+
+    def up(self, osd: int, *, blank: bool) -> None: ...
+
+    def down(self, osd: int, reason: str) -> None: ...
+
+    def old_copy(self, osd: int, opens: int, expected: int) -> None: ...
+
+
+class OsdParts:
+    """The `NodeParts` that the OSD role needs."""
+
+    exporter = None
+
+    def __init__(
+        self, config: Config, factory: ShardStoreFactory, parts: Mapping[str, Any]
+    ) -> None:
+        self.config = config
+        self.metrics = NullMetrics()
+        self.events = NoEvents()
+        self._factory = factory
+        self._parts = dict(parts)
+
+    def part(self, name: str) -> Any:
+        return self._parts[name]
+
+    def has(self, name: str) -> bool:
+        return name in self._parts
+
+    def provide(self, name: str, part: Any) -> None:
+        self._parts[name] = part
+
+    def open_shardstores(self) -> ShardStoreFactory:
+        return self._factory
+
+    def wrap_shardstore(self, osd: int, store: ShardStore) -> ShardStore:
+        return store
+
+
+def osd_config(node: str, where: Path, listen: str, disks: Sequence[Mapping[str, Any]]) -> Config:
+    """Of a process with these `[[osd.disk]]`, whose data directory is `where`."""
+    return Config(
+        node=NodeSection(name=node, data_dir=str(where), roles=("osd",)),
+        osd=OsdSection(
+            listen=listen,
+            host=node,
+            check_seconds=0.1,
+            disk=tuple(DiskSection(**disk) for disk in disks),
+        ),
+    )
+
+
+def osd_factory(config: Config, segment_bytes: int = 1 << 20) -> LogStoreFactory:
+    """Real devices; their indexes are in the data directory."""
+    return LogStoreFactory(
+        LogStoreConfig(segment_bytes=segment_bytes), make_context(config.data_dir, "index")
+    )
+
+
+class MetaServer:
+    """The metadata of a test, for processes to connect to."""
+
+    def __init__(self, kv: KVStore, address: str) -> None:
+        self.address = address
+        self.kv = kv
+        self._server: Server | None = None
+
+    async def start(self) -> None:
+        identity = Identity(secret=SECRET, role="meta", node="m")
+        self._server = Server(identity, roles=("osd", "gateway"))
+        KVService(self._server, self.kv)
+        self.address = await self._server.listen(self.address)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.close(0)
+            self._server = None
+
+
+class OsdNode:
+    """The OSD role in this process, over a connection to the metadata."""
+
+    def __init__(
+        self,
+        config: Config,
+        meta_address: str,
+        *,
+        numbers: Numbers | None = None,
+        factory: ShardStoreFactory | None = None,
+    ) -> None:
+        self.config = config
+        self._numbers = numbers
+        self._factory = factory or osd_factory(config)
+        self._identity = Identity(secret=SECRET, role="osd", node=config.node.name)
+        self._channel = Channel(
+            meta_address, self._identity, wanted_role="meta", backoff_seconds_max=0.2
+        )
+        self.service: OsdService
+
+    async def start(self) -> None:
+        self._channel.start()
+        kv = RemoteKV(self._channel)
+        parts = {
+            "kv": kv,
+            "cluster": ClusterRecord(CLUSTER, 0),
+            "identity": self._identity,
+            "link": self._numbers or Numbers(kv),
+            "server_tls": None,
+        }
+        self.service = OsdService(OsdParts(self.config, self._factory, parts))  # type: ignore[arg-type]
+        await self.service.start()
+
+    async def stop(self) -> None:
+        await self.service.stop()
+        await self._channel.close()
+
+
+class OsdProcess:
+    """The same in a process of its own. `stop` is SIGTERM, `kill` is SIGKILL."""
+
+    def __init__(
+        self,
+        node: str,
+        where: Path,
+        listen: str,
+        disks: Sequence[Mapping[str, Any]],
+        meta_address: str,
+    ) -> None:
+        self._arguments = json.dumps([node, str(where), listen, list(disks), meta_address])
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when the devices are served."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", __name__, self._arguments], stdout=subprocess.PIPE
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+        self._reap()
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self._reap()
+
+    def _reap(self) -> int:
+        if self.process is None:
+            return 0
+        code = self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+class OsdCluster:
+    """The metadata in memory, and nodes with devices in this process or in others, on Unix sockets in
+    a directory of their own."""
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+        self.sockets = Path(tempfile.mkdtemp(prefix="objectio-"))  # a socket's path has 107 bytes
+        self.kv = KVStore(MemoryKV(), frozenset({CAP_FAST_READS}), ThreadModel.PARALLEL)
+        self.numbers = Numbers(self.kv)
+        self.meta = MetaServer(self.kv, f"unix:{self.sockets}/meta")
+        self.nodes: dict[str, OsdNode] = {}
+        self.processes: dict[str, OsdProcess] = {}
+
+    async def start(self) -> None:
+        await self.meta.start()
+
+    async def stop(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+        await asyncio.gather(*(node.stop() for node in self.nodes.values()))
+        await self.meta.stop()
+        await self.kv.close()
+        shutil.rmtree(self.sockets, ignore_errors=True)
+
+    def listen(self, node: str) -> str:
+        return f"unix:{self.sockets}/{node}"
+
+    def config(self, node: str, disks: Sequence[Mapping[str, Any]]) -> Config:
+        return osd_config(node, self.where / node, self.listen(node), disks)
+
+    async def add_node(
+        self,
+        node: str,
+        disks: Sequence[Mapping[str, Any]],
+        factory: ShardStoreFactory | None = None,
+    ) -> OsdNode:
+        """Start the OSD role in this process; a second time, it is a restart."""
+        if node in self.nodes:
+            await self.nodes.pop(node).stop()
+        config = self.config(node, disks)
+        made = OsdNode(config, self.meta.address, numbers=self.numbers, factory=factory)
+        self.nodes[node] = made
+        await made.start()
+        return made
+
+    async def add_process(self, node: str, disks: Sequence[Mapping[str, Any]]) -> OsdProcess:
+        process = OsdProcess(node, self.where / node, self.listen(node), disks, self.meta.address)
+        self.processes[node] = process
+        await asyncio.to_thread(process.start)
+        return process
+
+
+async def _main(arguments: str) -> None:
+    node, where, listen, disks, meta_address = json.loads(arguments)
+    config = osd_config(node, Path(where), listen, disks)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    running = OsdNode(config, meta_address)
+    await running.start()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    await stop.wait()
+    await running.stop()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(_main(sys.argv[1]))
