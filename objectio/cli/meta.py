@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +36,13 @@ class MetaRebuild(Command):
         parser = super().get_parser(prog_name)
         add_config_arguments(parser)
         parser.add_argument(
-            "--data", type=Path, metavar="DIR", help="the directory that `objectio serve` was given"
+            "--data", type=Path, metavar="DIR", help="the directory that the server was given"
+        )
+        parser.add_argument(
+            "--disks",
+            nargs="+",
+            metavar="PATH",
+            help="the disks, where no configuration names them: those of `objectio osd`",
         )
         parser.add_argument(
             "--accept-loss",
@@ -169,7 +175,22 @@ def _config(args: argparse.Namespace) -> Config:
     if (args.config is None) == (args.data is None):
         raise ConfigError("say which store: --config FILE, or --data DIR")
     path = args.config or config_path(args.data)
-    return load_config(path, env=os.environ, overrides=args.overrides)
+    if args.disks is None:
+        return load_config(path, env=os.environ, overrides=args.overrides)
+    overrides = list(args.overrides)
+    if args.config is None and not path.exists():
+        path, overrides = None, [*overrides, f"node.data_dir={args.data.absolute()}"]
+    return _with_disks(load_config(path, env=os.environ, overrides=overrides), args.disks)
+
+
+def _with_disks(config: Config, paths: Sequence[str]) -> Config:
+    """Their numbers are not known here, and stand for their order only."""
+    from msgspec.structs import replace
+
+    from objectio.config.schema import DiskSection
+
+    disks = [DiskSection(id=n, path=str(Path(path).absolute())) for n, path in enumerate(paths)]
+    return replace(config, osd=replace(config.osd, disk=tuple(disks)))
 
 
 def _is_blank(node: Node, directory: Path) -> bool:
