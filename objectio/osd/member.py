@@ -11,6 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +20,6 @@ from objectio.abc.role import NodeParts
 from objectio.abc.shardstore import StoreState
 from objectio.config.schema import NUMBER_UNKNOWN, DiskSection
 from objectio.errors import ConfigError, NotFound, ObjectIOError
-from objectio.kv.keys import decode_uint
 from objectio.meta import keys
 from objectio.meta.records import decode_location
 from objectio.rpc.address import parse_address
@@ -31,6 +31,7 @@ from objectio.store.devices import Devices, Slot
 START_SECONDS: Final = 10.0
 """How long a start waits for the cluster; after that the process runs, and goes on trying."""
 _ASK_SECONDS: Final = 10.0
+_GOODBYE_SECONDS: Final = 1.0
 _PAUSE_SECONDS_MIN: Final = 0.1
 _PAUSE_SECONDS_MAX: Final = 2.0
 _LOOK_AGAIN_SECONDS: Final = 10.0
@@ -98,6 +99,14 @@ class Member:
         if self._server is not None:
             await self._server.close()
         await self.devices.stop()
+        if self.registered:  # nobody need wait until it was not heard of for long
+            gone = [
+                OsdReport(osd=slot.osd, state="down", reason="its process was stopped")
+                for slot in self.devices.slots
+            ]
+            with suppress(ObjectIOError, TimeoutError):
+                async with asyncio.timeout(_GOODBYE_SECONDS):
+                    await self._link.heartbeat(self._node, gone)
 
     async def _listen(self) -> None:
         section = self._config.osd
@@ -215,26 +224,30 @@ class Member:
 
     async def _probe(self) -> list[_Offered]:
         """The disks that can be offered. Raises `ConfigError` if there is none."""
-        numbers = await self._numbers()
+        known = await self._known_paths()
         open_ = {slot.path: slot.store for slot in self.devices.slots if slot.store is not None}
         offered: list[_Offered] = []
         left_out: dict[str, str] = {}
         for disk in self._config.osd.disk:
             path = str(self._config.disk_path(disk))
-            osd = numbers.get(path) if disk.id == NUMBER_UNKNOWN else disk.id
             try:
                 if (store := open_.get(path)) is not None:
                     device_id = store.device_id
                 else:
                     device_id = await asyncio.to_thread(self._look_at, path)
             except (ObjectIOError, OSError) as error:
-                if osd is None:  # it would get a number, and perhaps has one
+                if disk.id == NUMBER_UNKNOWN and path not in known:
+                    # It would get a number, and perhaps has one.
                     left_out[path] = str(error)
                     continue
                 device_id = ""
-            if device_id and disk.id == NUMBER_UNKNOWN:
-                osd = None  # the device may have come from elsewhere
-            offer = DiskOffer(path=path, device_id=device_id, osd=osd, weight=disk.weight)
+            offer = DiskOffer(
+                path=path,
+                device_id=device_id,
+                cluster_id=self._cluster_id if device_id else "",
+                osd=None if disk.id == NUMBER_UNKNOWN else disk.id,
+                weight=disk.weight,
+            )
             offered.append(_Offered(disk, offer))
         for path, reason in left_out.items():
             if reason != self._left_out.get(path):
@@ -258,15 +271,11 @@ class Member:
             )
         return device_id
 
-    async def _numbers(self) -> dict[str, int]:
-        """Those that the cluster knows of the paths of this process."""
+    async def _known_paths(self) -> set[str]:
+        """Those of this process at which the cluster has OSDs."""
         rows = await self._parts.part("kv").ascan_prefix(keys.LOCATIONS)
-        found: dict[str, int] = {}
-        for row, raw in rows:
-            location = decode_location(raw)
-            if location.node == self._node:
-                found[location.path] = decode_uint(row, len(keys.LOCATIONS), 4)
-        return found
+        places = [decode_location(raw) for _, raw in rows]
+        return {place.path for place in places if place.node == self._node}
 
     def health(self) -> Mapping[str, Any]:
         slots = self.devices.slots

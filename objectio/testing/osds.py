@@ -1,6 +1,6 @@
 """Processes with devices, without a cluster around them: for tests of what is far away.
 
-`Numbers` is the control plane in its plainest form, over the key-value store of a test. `OsdProcess`
+`Numbers` is the registry of the control plane, without its port. `OsdProcess`
 runs the OSD role in a process of its own, which can be killed; `OsdNode` runs it in this one.
 """
 
@@ -15,21 +15,19 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from objectio.abc.cluster import DiskOffer, NodeOffer, OsdReport, Registration
+from objectio.abc.cluster import NodeOffer, OsdReport, Registration
 from objectio.abc.driver import ThreadModel
 from objectio.abc.kv import CAP_FAST_READS
 from objectio.abc.metrics import NullMetrics
 from objectio.abc.shardstore import ShardStore, ShardStoreFactory
 from objectio.config import Config
 from objectio.config.schema import DiskSection, NodeSection, OsdSection
-from objectio.errors import NotFound
-from objectio.kv.keys import decode_uint
+from objectio.control.registry import Registry
 from objectio.kv.memory import MemoryKV
 from objectio.kv.store import KVStore
-from objectio.meta import keys
-from objectio.meta.records import ClusterRecord, LocationRecord, decode_location, decode_osd, encode
+from objectio.meta.records import ClusterRecord
 from objectio.osd.config import LogStoreConfig
 from objectio.osd.service import OsdService
 from objectio.osd.store import LogStoreFactory
@@ -42,64 +40,29 @@ from objectio.testing.context import make_context
 from objectio.testing.shardstore_calls import CLUSTER
 
 SECRET: Final = bytes(range(50, 82))
+LEASE_SECONDS: Final = 0.6
 
 
-class Numbers:
-    """Gives disks their numbers and writes down where they are. `reports` is what nodes said last;
-    a node that is not in it must register."""
+class Numbers(Registry):
+    """The registry of the control plane, and a look into it. `offers` are all that came."""
 
-    def __init__(self, kv: KVStore | RemoteKV, cluster_id: str = CLUSTER) -> None:
-        self.reports: dict[str, Sequence[OsdReport]] = {}
+    def __init__(self, kv: KVStore | RemoteKV) -> None:
+        # It needs no more of a store than a remote one has.
+        super().__init__(cast(KVStore, kv), CLUSTER, lease_seconds=LEASE_SECONDS)
         self.offers: list[NodeOffer] = []
-        self._kv = kv
-        self._cluster_id = cluster_id
 
     async def register(self, offer: NodeOffer) -> Registration:
-        rows = await self._kv.ascan_prefix(keys.LOCATIONS)
-        places = {
-            decode_uint(row, len(keys.LOCATIONS), 4): decode_location(raw) for row, raw in rows
-        }
-        rows = await self._kv.ascan_prefix(keys.OSDS)
-        devices = {
-            decode_osd(raw).device_id: decode_uint(row, len(keys.OSDS), 4) for row, raw in rows
-        }
-        osds: list[int] = []
-        for disk in offer.disks:
-            osd = self._number(offer.node, disk, places, devices)
-            where = LocationRecord(
-                offer.node, offer.address, disk.path, offer.host, offer.rack, disk.weight
-            )
-            if places.get(osd) != where:
-                await self._kv.commit([], [(keys.location(osd), encode(where))])
-            places[osd] = where
-            osds.append(osd)
+        registration = await super().register(offer)
         self.offers.append(offer)
-        self.reports[offer.node] = ()
-        return Registration(
-            cluster_id=self._cluster_id, epoch=1, osds=tuple(osds), heartbeat_seconds=0.2
-        )
+        return registration
 
-    def _number(
-        self,
-        node: str,
-        disk: DiskOffer,
-        places: Mapping[int, LocationRecord],
-        devices: Mapping[str, int],
-    ) -> int:
-        if disk.osd is not None:
-            return disk.osd
-        if disk.device_id in devices:
-            return devices[disk.device_id]
-        for osd, place in places.items():
-            if (place.node, place.path) == (node, disk.path):
-                return osd
-        return max(places, default=-1) + 1
+    def reports(self, node: str) -> dict[int, OsdReport]:
+        """What a node said last of its OSDs."""
+        return self._nodes[node].reports if node in self._nodes else {}
 
-    async def heartbeat(self, node: str, osds: Sequence[OsdReport]) -> int:
-        if node not in self.reports:
-            raise NotFound("register first", kind="node")
-        self.reports[node] = osds
-        return 1
+    def forget(self) -> None:
+        """As after a restart of the process with the metadata."""
+        self._nodes.clear()
 
 
 class NoEvents:

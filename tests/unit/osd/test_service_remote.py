@@ -256,17 +256,17 @@ async def test_a_process_that_was_forgotten_registers_anew(cluster):
     a = await cluster.add_node("a", [{"path": "x"}])
     store = devices_of(a).stores[0]
     offers = len(cluster.numbers.offers)
-    cluster.numbers.reports.clear()
+    cluster.numbers.forget()
     await until(lambda: len(cluster.numbers.offers) > offers)
     assert cluster.numbers.offers[-1].disks[0].device_id == store.device_id
     assert devices_of(a).stores[0] is store
-    await until(lambda: cluster.numbers.reports["a"])
+    await until(lambda: cluster.numbers.reports("a"))
 
 
 async def test_what_the_metadata_is_told(cluster):
     a = await cluster.add_node("a", [{"path": "x"}])
-    await until(lambda: cluster.numbers.reports["a"])
-    [report] = cluster.numbers.reports["a"]
+    await until(lambda: cluster.numbers.reports("a"))
+    [report] = cluster.numbers.reports("a").values()
     usage = devices_of(a).stores[0].usage()
     assert report == OsdReport(
         osd=0,
@@ -277,8 +277,8 @@ async def test_what_the_metadata_is_told(cluster):
     )
     path = cluster.where / "a/x"
     path.rename(path.with_suffix(".out"))
-    await until(lambda: cluster.numbers.reports["a"][0].state == "down")
-    await until(lambda: cluster.numbers.reports["a"][0].reason)
+    await until(lambda: cluster.numbers.reports("a")[0].state == "down")
+    await until(lambda: cluster.numbers.reports("a")[0].reason)
 
 
 async def test_a_process_of_another_cluster_does_not_join(cluster, monkeypatch):
