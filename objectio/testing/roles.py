@@ -135,6 +135,8 @@ class LocalCluster:
     """One process with metadata, `osds` with a disk each, and `gateways`.
 
     meta, osd, gateway      further arguments of the commands
+    common                  those of all three
+    scheme                  http or https, between the processes
     """
 
     def __init__(
@@ -146,25 +148,36 @@ class LocalCluster:
         meta: Sequence[str] = (),
         osd: Sequence[str] = ("--size", "1G"),
         gateway: Sequence[str] = (),
+        common: Sequence[str] = (),
+        scheme: str = "http",
     ) -> None:
         self.directory = directory
         self.data_dir = directory / "objectio-data"
         directory.mkdir(parents=True, exist_ok=True)
         meta_port, *ports = free_ports(1 + osds + gateways)
-        self.meta_endpoint = f"http://127.0.0.1:{meta_port}"
+        self.meta_endpoint = f"{scheme}://127.0.0.1:{meta_port}"
         find = ("--meta-endpoint", self.meta_endpoint)
         where = [("--listen", f"127.0.0.1:{port}") for port in ports]
-        self.meta = RoleProcess(
-            directory, "meta", "meta", "--node-id", "1", "--listen", f"127.0.0.1:{meta_port}", *meta
-        )
+        at = ("--listen", f"127.0.0.1:{meta_port}")
+        self.meta = RoleProcess(directory, "meta", "meta", "--node-id", "1", *at, *meta, *common)
         self.osds = [
             RoleProcess(
-                directory, f"osd-{n}", "osd", *where[n], *find, "--disks", f"disk{n}.img", *osd
+                directory,
+                f"osd-{n}",
+                "osd",
+                *where[n],
+                *find,
+                "--disks",
+                f"disk{n}.img",
+                *osd,
+                *common,
             )
             for n in range(osds)
         ]
         self.gateways = [
-            RoleProcess(directory, f"gateway-{n}", "gateway", *where[osds + n], *find, *gateway)
+            RoleProcess(
+                directory, f"gateway-{n}", "gateway", *where[osds + n], *find, *gateway, *common
+            )
             for n in range(gateways)
         ]
         self.endpoints = [f"http://127.0.0.1:{port}" for port in ports[osds:]]

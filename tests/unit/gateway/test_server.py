@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import shutil
+import socket
 import ssl
 import subprocess
 
@@ -17,7 +19,7 @@ from objectio.gateway import protocol
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.exchange import ClientDisconnected
 from objectio.gateway.gate import Gate
-from objectio.gateway.server import HttpServer
+from objectio.gateway.server import HttpServer, listen
 from objectio.iam import signer
 
 DEADLINE_SECONDS = 10
@@ -404,3 +406,66 @@ async def test_boto3_over_tls_sends_unsigned_trailers(app, serve, world, front_e
     assert put.body.size == size
     assert put.body.declared_trailers == ("x-amz-checksum-crc32",)
     assert put.body.finish().etag == hashlib.md5(data).hexdigest()
+
+
+# Where connections come from.
+
+
+async def test_one_app_is_served_at_several_addresses(app, serve, world, tmp_path):
+    path = tmp_path / "http.sock"
+    async with serve(app, also=["127.0.0.1:0", f"unix:{path}"]) as server:
+        assert path.stat().st_mode & 0o777 == 0o600
+        port = int(server.also[0].rpartition(":")[2])
+        assert port not in (0, server.port)
+        for connect in (
+            asyncio.open_connection("127.0.0.1", server.port),
+            asyncio.open_connection("127.0.0.1", port),
+            asyncio.open_unix_connection(path),
+        ):
+            reader, writer = await connect
+            writer.write(request(server, world.root))
+            assert (await read_response(reader))[0] == 200
+            writer.close()
+    assert not path.exists()
+
+
+async def test_what_a_killed_process_left_is_replaced_and_nothing_else(app, tmp_path):
+    path = tmp_path / "http.sock"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    server = HttpServer(app, "", also=[f"unix:{path}"])
+    await server.start()
+    await server.stop()
+    path.write_text("a file of somebody")
+    with pytest.raises(OSError, match="cannot listen on unix:"):
+        await HttpServer(app, "", also=[f"unix:{path}"]).start()
+    assert path.read_text() == "a file of somebody"
+
+
+async def test_several_servers_share_a_socket(app, world):
+    """When one of them stops, the other goes on taking connections."""
+    first = listen("127.0.0.1", 0)
+    first.listen()
+    second = socket.socket(fileno=os.dup(first.fileno()))
+    servers = [HttpServer(app, listener=one) for one in (first, second)]
+    for server in servers:
+        await server.start()
+    assert servers[0].port == servers[1].port
+    for server in servers:
+        for _ in range(5):
+            assert (await exchange(server, request(server, world.root)))[0] == 200
+        await server.stop()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", servers[0].port)
+
+
+async def test_connections_that_somebody_else_has_accepted(app, world):
+    server = HttpServer(app, "")
+    await server.start()
+    loop = asyncio.get_running_loop()
+    other = await loop.create_server(server.make_protocol, "127.0.0.1", 0)
+    server.port = other.sockets[0].getsockname()[1]
+    assert (await exchange(server, request(server, world.root)))[0] == 200
+    other.close()
+    await server.stop()
