@@ -16,6 +16,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import Buffer
@@ -185,6 +186,7 @@ class Dispatcher:
             return
         if work is not None:
             call.task = self._loop.create_task(self._run(call, work))
+            call.task.add_done_callback(partial(self._ended, call, work))
 
     async def _run(self, call: Incoming, work: Coroutine[Any, Any, None]) -> None:
         error: BaseException | None = None
@@ -198,3 +200,10 @@ class Dispatcher:
             error = LocalProtocolError("a handler that ended without an answer", reason="bug")
         if error is not None and not call.is_over:
             call.fail(error)
+
+    @staticmethod
+    def _ended(call: Incoming, work: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
+        """A task that is cancelled in the turn in which it was made never begins."""
+        if task.cancelled() and not call.is_over:
+            work.close()
+            call.fail(Unavailable("cancelled", reason="cancelled"))

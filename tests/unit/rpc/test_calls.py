@@ -216,6 +216,23 @@ async def test_cancelling_reaches_the_task_over_there(pair, until):
     assert server.dispatcher.running == 0
 
 
+async def test_a_call_that_is_cancelled_before_its_task_begins(pair, until):
+    """The connection may end in the turn in which a call came."""
+    channel, far, server = pair
+    handlers = server.dispatcher.handlers
+    wait = handlers[WAIT]
+
+    def cancelled_at_once(call):
+        asyncio.get_running_loop().call_soon(server.dispatcher.cancel, call)
+        return wait(call)
+
+    handlers[WAIT] = cancelled_at_once
+    with pytest.raises(Unavailable) as raised:
+        await channel.call(WAIT, payload=(bytes(MIB),))
+    assert raised.value.fields["reason"] == "cancelled"
+    assert (far.begun, server.dispatcher.running, server.pool.used_bytes) == (0, 0, 0)
+
+
 async def test_a_call_that_is_cancelled_before_it_is_sent_is_not_sent(pair):
     channel, far, _ = pair
     call = channel.connection.start(ECHO, b"never", (), lambda reply, error: None)
