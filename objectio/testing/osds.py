@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -41,6 +41,10 @@ from objectio.testing.shardstore_calls import CLUSTER
 
 SECRET: Final = bytes(range(50, 82))
 LEASE_SECONDS: Final = 0.6
+
+
+Wrap = Callable[[int, ShardStore], ShardStore]
+"""What is put around each device that is opened."""
 
 
 class Numbers(Registry):
@@ -81,13 +85,18 @@ class OsdParts:
     exporter = None
 
     def __init__(
-        self, config: Config, factory: ShardStoreFactory, parts: Mapping[str, Any]
+        self,
+        config: Config,
+        factory: ShardStoreFactory,
+        parts: Mapping[str, Any],
+        wrap: Wrap | None = None,
     ) -> None:
         self.config = config
         self.metrics = NullMetrics()
         self.events = NoEvents()
         self._factory = factory
         self._parts = dict(parts)
+        self._wrap = wrap
 
     def part(self, name: str) -> Any:
         return self._parts[name]
@@ -102,7 +111,7 @@ class OsdParts:
         return self._factory
 
     def wrap_shardstore(self, osd: int, store: ShardStore) -> ShardStore:
-        return store
+        return store if self._wrap is None else self._wrap(osd, store)
 
 
 def osd_config(node: str, where: Path, listen: str, disks: Sequence[Mapping[str, Any]]) -> Config:
@@ -155,8 +164,10 @@ class OsdNode:
         *,
         numbers: Numbers | None = None,
         factory: ShardStoreFactory | None = None,
+        wrap: Wrap | None = None,
     ) -> None:
         self.config = config
+        self._wrap = wrap
         self._numbers = numbers
         self._factory = factory or osd_factory(config)
         self._identity = Identity(secret=SECRET, role="osd", node=config.node.name)
@@ -175,7 +186,7 @@ class OsdNode:
             "link": self._numbers or Numbers(kv),
             "server_tls": None,
         }
-        self.service = OsdService(OsdParts(self.config, self._factory, parts))  # type: ignore[arg-type]
+        self.service = OsdService(OsdParts(self.config, self._factory, parts, self._wrap))  # type: ignore[arg-type]
         await self.service.start()
 
     async def stop(self) -> None:
@@ -228,10 +239,12 @@ class OsdCluster:
     """The metadata in memory, and nodes with devices in this process or in others, on Unix sockets in
     a directory of their own."""
 
-    def __init__(self, where: Path) -> None:
+    def __init__(self, where: Path, *, kv: KVStore | None = None, wrap: Wrap | None = None) -> None:
         self.where = where
         self.sockets = Path(tempfile.mkdtemp(prefix="objectio-"))  # a socket's path has 107 bytes
-        self.kv = KVStore(MemoryKV(), frozenset({CAP_FAST_READS}), ThreadModel.PARALLEL)
+        self._owns_kv = kv is None
+        self._wrap = wrap
+        self.kv = kv or KVStore(MemoryKV(), frozenset({CAP_FAST_READS}), ThreadModel.PARALLEL)
         self.numbers = Numbers(self.kv)
         self.meta = MetaServer(self.kv, f"unix:{self.sockets}/meta")
         self.nodes: dict[str, OsdNode] = {}
@@ -245,7 +258,8 @@ class OsdCluster:
             process.kill()
         await asyncio.gather(*(node.stop() for node in self.nodes.values()))
         await self.meta.stop()
-        await self.kv.close()
+        if self._owns_kv:
+            await self.kv.close()
         shutil.rmtree(self.sockets, ignore_errors=True)
 
     def listen(self, node: str) -> str:
@@ -264,7 +278,9 @@ class OsdCluster:
         if node in self.nodes:
             await self.nodes.pop(node).stop()
         config = self.config(node, disks)
-        made = OsdNode(config, self.meta.address, numbers=self.numbers, factory=factory)
+        made = OsdNode(
+            config, self.meta.address, numbers=self.numbers, factory=factory, wrap=self._wrap
+        )
         self.nodes[node] = made
         await made.start()
         return made
