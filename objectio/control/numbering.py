@@ -5,7 +5,7 @@ where a number's device stood last; the configuration gives it one; it is new an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from objectio.abc.cluster import DiskOffer, NodeOffer
 from objectio.errors import ConfigError
@@ -28,13 +28,13 @@ class Census(NamedTuple):
     raw_osds: Mapping[int, bytes]
 
 
-IsServing = Callable[[str, int], bool]
-"""Whether a node, by name, has the device of an OSD in service at this moment."""
+Holding = Literal["no", "listed", "serving"]
+Holds = Callable[[str, int], Holding]
+"""Whether a node, by name, is alive and has an OSD among its own; serving: with its device in
+service."""
 
 
-def number_disks(
-    offer: NodeOffer, census: Census, is_serving: IsServing
-) -> tuple[tuple[int, ...], int]:
+def number_disks(offer: NodeOffer, census: Census, holds: Holds) -> tuple[tuple[int, ...], int]:
     """The numbers of the disks in their order, and the one that follows all that were ever given.
     Raises `ConfigError`."""
     by_device = {one.device_id: osd for osd, one in census.known.items() if one.device_id}
@@ -54,7 +54,7 @@ def number_disks(
             found[index], following = following, following + 1
     osds = tuple(found[index] for index in range(len(offer.disks)))
     for osd, disk in zip(osds, offer.disks, strict=True):
-        _check_place(offer, disk, osd, census.known.get(osd), is_serving)
+        _check_place(offer, disk, osd, census.known.get(osd), holds)
     return osds, following
 
 
@@ -86,19 +86,21 @@ def _by_place(offer: NodeOffer, disk: DiskOffer, census: Census, taken: set[int]
 
 
 def _check_place(
-    offer: NodeOffer, disk: DiskOffer, osd: int, known: Known | None, is_serving: IsServing
+    offer: NodeOffer, disk: DiskOffer, osd: int, known: Known | None, holds: Holds
 ) -> None:
-    """A number is at one place."""
+    """A number is at one place. Its device may be carried elsewhere; a disk without that device may
+    take the number of one whose node is gone, and is not let in by what it holds then."""
     if known is None or known.location is None or known.location.node == offer.node:
         return
     there = known.location
-    if is_serving(there.node, osd):
+    holding = holds(there.node, osd)
+    if holding == "serving":
         raise ConfigError(
             f"{disk.path} of {offer.node} is said to be OSD {osd}, which is in service at "
             f"{there.node}: is its device copied, or the number given twice?"
         )
-    if known.device_id and disk.device_id != known.device_id:
+    if holding == "listed" and (not disk.device_id or disk.device_id != known.device_id):
         raise ConfigError(
-            f"{disk.path} of {offer.node} is said to be OSD {osd}, but that is device "
-            f"{known.device_id} at {there.node}. For a new disk take another number, or none"
+            f"{disk.path} of {offer.node} is said to be OSD {osd}, and so is {there.path} of "
+            f"{there.node}. For a new disk take another number, or none"
         )

@@ -25,7 +25,7 @@ from objectio.abc.cluster import (
     Registration,
 )
 from objectio.abc.kv import Absent, Check, Equals
-from objectio.control.numbering import Census, Known, number_disks
+from objectio.control.numbering import Census, Holding, Known, number_disks
 from objectio.errors import CommitConflict, ConfigError, NotFound
 from objectio.kv.keys import decode_uint, encode_uint
 from objectio.kv.store import KVStore
@@ -143,7 +143,7 @@ class Registry:
 
     async def _try_register(self, offer: NodeOffer) -> tuple[int, ...]:
         census, raw_next = await self._census(), await self._kv.aget(keys.OSD_NEXT)
-        osds, following = number_disks(offer, census, self._is_serving)
+        osds, following = number_disks(offer, census, self._holds)
         checks: list[Check] = [_unchanged(keys.OSD_NEXT, raw_next)]
         writes: list[tuple[bytes, bytes | None]] = []
         if raw_next is None or following != decode_uint(raw_next, 0, 8):
@@ -188,11 +188,13 @@ class Registry:
         return Census(known, first, locations, osds)
 
     def _check_name(self, offer: NodeOffer) -> None:
-        """Two processes of one name would take each other's place for ever."""
+        """Two processes of one name would take each other's place for ever. One that was started
+        again may have another port, on the same host and for the same disks."""
         known = self._nodes.get(offer.node)
         if known is None or known.offer.address == offer.address or not self._is_alive(known):
             return
-        if not {disk.path for disk in known.offer.disks} & {disk.path for disk in offer.disks}:
+        paths = {disk.path for disk in known.offer.disks}
+        if known.offer.host != offer.host or paths.isdisjoint(disk.path for disk in offer.disks):
             raise ConfigError(
                 f"another node is called {offer.node} and is alive at {known.offer.address}: each "
                 "needs a name of its own (node.name)"
@@ -201,13 +203,12 @@ class Registry:
     def _is_alive(self, node: _Node) -> bool:
         return time.monotonic() - node.heard_at < self._lease_seconds
 
-    def _is_serving(self, name: str, osd: int) -> bool:
-        """Whether that node is alive and has the OSD's device in service."""
+    def _holds(self, name: str, osd: int) -> Holding:
         node = self._nodes.get(name)
-        if node is None or not self._is_alive(node):
-            return False
+        if node is None or not self._is_alive(node) or osd not in node.osds:
+            return "no"
         report = node.reports.get(osd)
-        return report is not None and report.state != "down"
+        return "serving" if report is not None and report.state != "down" else "listed"
 
     def _forget_moved(self, name: str, osds: tuple[int, ...]) -> None:
         for other, node in self._nodes.items():

@@ -22,7 +22,13 @@ from grpclib.const import Handler as Route
 
 from objectio.abc.admin import StorageAdmin
 from objectio.abc.metrics import Metrics, NullMetrics
-from objectio.errors import ObjectIOError, PayloadMalformed, PayloadTimeout, PayloadTooLarge
+from objectio.errors import (
+    ObjectIOError,
+    OperationNotImplemented,
+    PayloadMalformed,
+    PayloadTimeout,
+    PayloadTooLarge,
+)
 from objectio.limits import KIB, MIB
 from objectio.rpc.connection import binding_of, name_of
 from objectio.rpc.control.convert import parse
@@ -47,9 +53,11 @@ REQUEST_SECONDS: Final = 10.0
 """From the head of a request to its end."""
 STRANGER_SECONDS: Final = 30.0
 """A connection on which nobody proved anything is closed then."""
+STRANGER_BYTES_MAX: Final = REQUEST_BYTES_MAX + 256 * KIB
+"""Of a connection until somebody proved something on it: h2 holds what a frame says it will have."""
 STRANGERS_MAX: Final = 64
 CONNECTIONS_MAX: Final = 1_024
-UNREAD_BYTES_MAX: Final = 4 * MIB
+UNREAD_BYTES_MAX: Final = 2 * MIB
 """Of what a connection was sent and does not take."""
 MESSAGE_CHARS_MAX: Final = 1_000
 _CHALLENGE: Final = "/objectio.v1.Access/Challenge"
@@ -144,6 +152,7 @@ class GrpcConnection(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None
         self._visitor: Visitor | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._received_bytes = 0
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
     @property
@@ -169,12 +178,18 @@ class GrpcConnection(asyncio.Protocol):
         routes = Routes(self._server, self._visitor)
         grpc = grpclib.server.Server([routes], codec=RawCodec(), config=_SETTINGS)
         self._inner = grpc._protocol_factory()
+        handler = cast(grpclib.server.Handler, self._inner.handler)
+        handler.mapping = OrUnknown(handler.mapping)
         self._inner.connection_made(transport)
         self._timer = self._loop.call_later(STRANGER_SECONDS, self._still_a_stranger)
 
     def data_received(self, data: bytes) -> None:
         transport = self._transport
         if self._inner is None or transport is None:
+            return
+        self._received_bytes += len(data)
+        if self._received_bytes > STRANGER_BYTES_MAX and not self.proved:
+            transport.abort()
             return
         try:
             self._inner.data_received(data)
@@ -209,6 +224,19 @@ class GrpcConnection(asyncio.Protocol):
     def _still_a_stranger(self) -> None:
         if not self.proved:
             self.close()
+
+
+class OrUnknown(dict[str, Route]):
+    """grpclib answers calls of other methods without a content type, which clients do not take."""
+
+    def get(self, path: str, default: Any = None) -> Route:
+        return super().get(path) or Route(
+            partial(_guarded, _unknown), Cardinality.UNARY_UNARY, bytes, bytes
+        )
+
+
+async def _unknown(stream: GrpcStream) -> None:
+    raise OperationNotImplemented("there is no such method", reason="method")
 
 
 class Routes:
