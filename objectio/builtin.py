@@ -16,6 +16,7 @@ from objectio.filters import DRIVERS as FILTERS
 from objectio.gateway import host
 from objectio.gateway import service as gateway
 from objectio.kv import memory
+from objectio.maintenance import service as maintenance
 from objectio.meta import service as meta
 from objectio.osd import service as osd
 from objectio.osd.config import LogStoreConfig
@@ -62,4 +63,11 @@ def objectio_register_filters() -> Iterable[FilterDriver]:
 
 @hookimpl
 def objectio_register_roles() -> Iterable[AnyDriver]:
-    return [meta.DRIVER, osd.DRIVER, gateway.DRIVER, host.DRIVER, control.DRIVER]
+    return [
+        meta.DRIVER,
+        control.DRIVER,
+        osd.DRIVER,
+        maintenance.DRIVER,
+        gateway.DRIVER,
+        host.DRIVER,
+    ]

@@ -84,7 +84,11 @@ class MetaRole:
     after: tuple[str, ...] = ()
 
     def brings(self, config: Any) -> tuple[str, ...]:
-        return ("control",) if config.meta.listen else ()
+        """Whoever has the metadata of devices, of its own or of other processes, keeps the store in
+        order; and lets those processes in."""
+        if config.meta.listen:
+            return ("control", "maintenance")
+        return ("maintenance",) if "osd" in config.node.roles else ()
 
     def build(self, parts: NodeParts, context: Context) -> Service:
         return MetaService(parts)

@@ -104,6 +104,10 @@ class StoreAdmin:
         """By pool: its groups, and how many of them each OSD has. There may be many of them."""
         self._surroundings = surroundings
 
+    def know(self, topology: Sequence[Osd]) -> None:
+        """Where OSDs stand, as far as that has changed."""
+        self._topology = {int(osd.id): osd for osd in topology}
+
     # Disks.
 
     async def disks(self) -> Sequence[DiskStatus]:

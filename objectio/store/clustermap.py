@@ -27,6 +27,7 @@ from objectio.meta.records import (
     Membership,
     OsdRecord,
     decode_groups,
+    decode_location,
     decode_map,
     decode_move,
     decode_osd,
@@ -53,6 +54,17 @@ async def load_map(kv: KVStore, configured: Sequence[Osd]) -> ClusterMap:
         if raw is not None:
             _log.info("the cluster map changed: epoch %d", cluster.epoch)
         return cluster
+
+
+async def located(kv: KVStore) -> tuple[Osd, ...]:
+    """The OSDs that have registered, wherever they are: in place of a configuration, where the devices
+    are of other processes."""
+    rows = await kv.ascan_prefix(keys.LOCATIONS)
+    found = [(decode_uint(row, len(keys.LOCATIONS), 4), decode_location(raw)) for row, raw in rows]
+    return tuple(
+        Osd(id=OsdId(osd), weight=each.weight, host=each.host, rack=each.rack)
+        for osd, each in sorted(found)
+    )
 
 
 async def _wanted(kv: KVStore, configured: Iterable[Osd], written: ClusterMap) -> tuple[Osd, ...]:

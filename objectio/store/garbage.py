@@ -5,7 +5,9 @@ writes a garbage row in the same stroke. A write that never got as far as its co
 process or the client died, leaves orphans: shards whose blob has no row at all. And a group that has
 moved leaves its shards where they were. A sweep over the devices finds these two.
 
-A blob that is being read is left alone until its last reader is done.
+A blob that is being read is left alone until its last reader is done. Which those are, and which
+blobs are on their way to a commit, in whichever process, a `Presence` tells (`objectio.store.presence`);
+each place that asks says why what it finds out then is still right afterwards.
 """
 
 from __future__ import annotations
@@ -14,8 +16,7 @@ import asyncio
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -25,10 +26,11 @@ from objectio.kv.keys import encode_uint
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef, decode_blob_row, decode_blobs, encode
-from objectio.model.stripe import BlobId, ShardKey, blob_created_ms, is_reserved
+from objectio.model.stripe import BlobId, ShardKey, is_reserved
 from objectio.placement.groups import group_of
 from objectio.store.devices import Devices
 from objectio.store.pools import Pool, Pools
+from objectio.store.presence import BlobsInUse, Presence
 
 _log: Final = logging.getLogger("objectio.store")
 
@@ -42,7 +44,6 @@ _SWEEP_AGAIN_SECONDS: Final = 1.0
 """When somebody still read what should have gone."""
 _STUCK_SECONDS: Final = 300.0
 """When the only copy was at the wrong place, or nobody could tell."""
-_YOUNG_MS: Final = 3_600_000
 _SWEEP_PAGE: Final = 1000
 _DELETE_AT_ONCE: Final = 5000
 """Shards of one device in one item: what comes behind it waits for so many tombstones at most."""
@@ -60,28 +61,35 @@ def _answer(answer: asyncio.Future[BaseException | None], error: BaseException |
 
 
 class Collector:
-    """Runs in the background. `active` are blobs under way to their first commit."""
+    """Runs in the background. `presence` answers for all processes; `in_use` is this one's, if it
+    serves objects, too: what is abandoned ceases to be active there once it is dealt with."""
 
     def __init__(
-        self, kv: KVStore, devices: Devices, pools: Pools, active: set[bytes], grace_seconds: float
+        self,
+        kv: KVStore,
+        devices: Devices,
+        pools: Pools,
+        presence: Presence,
+        grace_seconds: float,
+        *,
+        in_use: BlobsInUse | None = None,
     ) -> None:
-        self.pins: Counter[bytes] = Counter()
         self._kv = kv
         self._devices = devices
         self._pools = pools
-        self._active = active
+        self._presence = presence
+        self._in_use = in_use
         self._grace_ms = int(grace_seconds * 1000)
         self._work = asyncio.Event()
         self._abandoned: list[BlobRef] = []
+        self._going: set[bytes] = set()
+        """Blobs whose shards are being deleted, for which a row or a note is the reason."""
         self._waiting_for: dict[bytes, frozenset[int]] = {}
         """Garbage rows that wait for OSDs which are down."""
         self._tasks: list[asyncio.Task[None]] = []
         self._collecting = False
         self._sweeping = False
         self._rows_left = 0
-        self._begun_ms = int(time.time() * 1000)
-        self._given_up: set[bytes] = set()
-        """Blobs of this process that ended without a row."""
         self._unswept: set[int] = set()
         self._stuck: set[int] = set()
         """OSDs with copies that cannot go as long as the right OSDs lack them, or are down."""
@@ -115,18 +123,6 @@ class Collector:
         self._abandoned.append(ref)
         self._work.set()
 
-    # Readers.
-
-    def pin(self, refs: Iterable[BlobRef]) -> None:
-        for ref in refs:
-            self.pins[ref.blob] += 1
-
-    def unpin(self, refs: Iterable[BlobRef]) -> None:
-        for ref in refs:
-            self.pins[ref.blob] -= 1
-            if not self.pins[ref.blob]:
-                del self.pins[ref.blob]
-
     # Collecting.
 
     async def _run(self) -> None:
@@ -154,14 +150,15 @@ class Collector:
         if not refs:
             return
         # A commit that failed, or whose caller has gone, may go through all the same: then there
-        # is a row, as soon as a later commit is through.
+        # is a row, as soon as a later commit is through. Another process has waited for one of its
+        # own before it told us.
         await self._kv.commit([], [])
         rows = await self._kv.aget_many([keys.blob(ref.blob) for ref in refs])
         unowned = [ref for ref, row in zip(refs, rows, strict=True) if row is None]
-        unreached = await self._delete(unowned)
-        self._given_up.update(unreached)  # orphans for the sweep
+        await self._delete(unowned)  # what is out of reach is an orphan for the sweep
         del self._abandoned[: len(refs)]
-        self._active.difference_update(ref.blob for ref in refs)
+        if self._in_use is not None:
+            self._in_use.active.difference_update(ref.blob for ref in refs)
         if self._abandoned:
             self._work.set()
 
@@ -178,22 +175,36 @@ class Collector:
 
     async def _collect_rows(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
         up = self._devices.stores.keys()
-        todo: dict[bytes, list[BlobRef]] = {}
+        due: dict[bytes, list[BlobRef]] = {}
         for row_key, raw in rows:
             waiting = self._waiting_for.get(row_key)
-            if waiting and not waiting & up:
-                continue
-            refs = decode_blobs(raw)
-            if not any(ref.blob in self.pins for ref in refs):
-                todo[row_key] = refs
+            if not waiting or waiting & up:
+                due[row_key] = decode_blobs(raw)
+        if not due:
+            return
+        # These rows were read before the survey begins, and each was written by the commit that took
+        # the blobs' owner away. A reader that found the owner before that commit has pinned the
+        # blobs by the time that its process answers, and is in the survey; or it pins them later,
+        # and then looks at the owner's row again, finds it gone, and gives up.
+        pinned = (await self._presence.survey()).pinned
+        todo = {
+            row_key: refs
+            for row_key, refs in due.items()
+            if not any(ref.blob in pinned for ref in refs)
+        }
         # The blobs' own rows go first, so that nobody repairs, refills or scrubs what is being
         # deleted; the garbage row goes last, so that a crash in between finds it again.
         new = [refs for row_key, refs in todo.items() if row_key not in self._waiting_for]
         blobs = list({ref.blob for refs in new for ref in refs})
-        await self._forget([keys.blob(blob) for blob in blobs])
-        await self._forget([keys.repair(blob) for blob in blobs])
-        await self._kv.barrier()  # what let go of the blobs must not be undone by a rebuild
-        unreached = await self._delete([ref for refs in todo.values() for ref in refs])
+        going = {ref.blob for refs in todo.values() for ref in refs}
+        self._going |= going
+        try:
+            await self._forget([keys.blob(blob) for blob in blobs])
+            await self._forget([keys.repair(blob) for blob in blobs])
+            await self._kv.barrier()  # what let go of the blobs must not be undone by a rebuild
+            unreached = await self._delete([ref for refs in todo.values() for ref in refs])
+        finally:
+            self._going -= going
         done: list[bytes] = []
         for row_key, refs in todo.items():
             waiting = frozenset(osd for ref in refs for osd in unreached.get(ref.blob, ()))
@@ -354,32 +365,50 @@ class Collector:
     ) -> tuple[Mapping[bytes, BlobRef], frozenset[bytes]]:
         """The blobs of the shards that have a row, and those that are garbage.
 
-        What has no row is not always garbage. A blob under way has none yet; `active` is looked at
-        first, so what is not in it is either committed by now, and then has a row, or never will be.
-        That holds for the blobs of this process. Those of the one before it are all ended, since
-        it owned this store alone, as this one does. Should anybody else ever write here, a blob in
-        nobody's row is left alone for an hour, unless this process itself gave it up.
+        What has no row may be under way to one. Its process had it among the active before it wrote
+        the first shard, and has it there until its commit is through, or certainly never will be. So
+        in a survey that begins after the shards were seen it is active; or it has ended, and its row
+        can be read after the survey; or its process is fenced, and commits nothing any more. How
+        old a blob is does not matter, and neither do clocks.
         """
         seen: set[bytes] = {info.key.blob for info in infos}
-        idle = list(seen - self._active)
-        rows = await self._kv.aget_many([keys.blob(blob) for blob in idle])
-        found = dict(zip(idle, rows, strict=True))
-        refs = {blob: decode_blob_row(row).ref for blob, row in found.items() if row is not None}
-        old_ms = int(time.time() * 1000) - _YOUNG_MS
-        self._given_up = {blob for blob in self._given_up if blob_created_ms(blob) > old_ms}
-        unknown = frozenset(
-            blob
-            for blob, row in found.items()
-            if row is None
-            and (blob_created_ms(blob) <= max(old_ms, self._begun_ms) or blob in self._given_up)
-        )
-        return refs, unknown
+        refs = await self._refs(seen)
+        ownerless = seen - refs.keys()
+        if not ownerless:
+            return refs, frozenset()
+        active = (await self._presence.survey()).active
+        ended = {blob for blob in ownerless if blob not in active}
+        late = await self._refs(ended)
+        return refs | late, frozenset(ended - late.keys())
 
-    async def orphaned(self, infos: Sequence[ShardInfo]) -> list[ShardKey]:
-        """Those of the shards whose blob nothing knows. They go with the next sweep."""
+    async def _refs(self, blobs: Collection[bytes]) -> dict[bytes, BlobRef]:
+        """Of those that have a row."""
+        if not blobs:
+            return {}
+        asked = list(blobs)
+        rows = await self._kv.aget_many([keys.blob(blob) for blob in asked])
+        return {
+            blob: decode_blob_row(row).ref
+            for blob, row in zip(asked, rows, strict=True)
+            if row is not None
+        }
+
+    async def orphaned(self, store: ShardStore, infos: Sequence[ShardInfo]) -> list[ShardKey]:
+        """Those of the shards whose blob nothing knows. They go with the next sweep. What goes
+        anyway, for it was deleted or given up a moment ago, is not among them; by the time that it
+        ceases to be known for that its shards are gone."""
         infos = [info for info in infos if not is_reserved(info.key.blob)]
         _, unknown = await self._owners(infos)
-        return [info.key for info in infos if info.key.blob in unknown]
+        given_up = {ref.blob for ref in self._abandoned}
+        found = [
+            info.key
+            for info in infos
+            if info.key.blob in unknown
+            and info.key.blob not in self._going
+            and info.key.blob not in given_up
+        ]
+        there = await store.stat(found) if found else []
+        return [key for key, info in zip(found, there, strict=True) if info is not None]
 
     async def misplaced(self, osd: int, infos: Sequence[ShardInfo]) -> list[ShardKey]:
         """Those of the shards on an OSD whose blob is known and has them elsewhere. They are copies
@@ -416,10 +445,14 @@ class Collector:
         """Delete what is at its right place, too. What is not there yet, or is being read, stays
         for now. The group may begin to move back here at any moment; so it is looked at again when
         nothing can come in between any more. Who makes this OSD a member first syncs it, and what
-        was handed to it before that is done by then."""
+        was handed to it before that is done by then.
+
+        A process that does not know yet that the group has moved on reads here. When the survey
+        returns every one does know, and who reads here on what was so before is in it."""
         await self._kv.barrier()  # a rebuild must know that the group has moved
+        pinned = (await self._presence.survey()).pinned
         there = await self._at_home(strays, refs)
-        free = [key for key in strays if key.blob not in self.pins]
+        free = [key for key in strays if key.blob not in pinned]
         doomed = [
             key
             for key in free

@@ -104,16 +104,15 @@ _PARTS: Final[tuple[tuple[str, str, Pick], ...]] = (
 
 
 class Gauges:
-    """Registers everything once."""
+    """Registers everything once; disks that come later when `show_disks` is called."""
 
     def __init__(self, admin: StoreAdmin, metrics: Metrics, parity_shards_max: int) -> None:
         self._admin = admin
         self._metrics = metrics
         self._taken = -math.inf
-        self._snapshot = self._look()
-        for osd in self._snapshot.disks:
-            for name, help_, pick in _DISK:
-                self._show(f"osd_{name}", help_, _of_disk(osd, pick), osd=str(osd))
+        self._snapshot: Snapshot
+        self._shown: set[int] = set()
+        self.show_disks()
         for name, help_, choose in _PARTS:
             self._show(name, help_, choose)
         for margin in range(parity_shards_max + 1):
@@ -130,6 +129,14 @@ class Gauges:
                 _found(kind),
                 kind=kind,
             )
+
+    def show_disks(self) -> None:
+        self._taken = -math.inf
+        new = self._look().disks.keys() - self._shown
+        for osd in sorted(new):
+            for name, help_, pick in _DISK:
+                self._show(f"osd_{name}", help_, _of_disk(osd, pick), osd=str(osd))
+        self._shown |= new
 
     def _look(self) -> Snapshot:
         now = time.monotonic()
@@ -148,7 +155,11 @@ class Gauges:
 
 
 def _of_disk(osd: int, pick: Callable[[DiskStatus], float | None]) -> Pick:
-    return lambda now: pick(now.disks[osd])
+    def of(now: Snapshot) -> float | None:
+        disk = now.disks.get(osd)
+        return None if disk is None else pick(disk)
+
+    return of
 
 
 def _waiting(margin: int) -> Pick:

@@ -152,6 +152,10 @@ class Journal:
         assert self._kv.outbox is not None, "the key-value store is not journaled"
         return self._kv.outbox
 
+    def know(self, osds: Sequence[Osd]) -> None:
+        """Where OSDs stand, as far as that has changed."""
+        self._osds = {int(osd.id): osd for osd in osds}
+
     # Life.
 
     async def open(self, parity_shards: int) -> None:
@@ -167,6 +171,7 @@ class Journal:
                 await self._kv.commit([], [(keys.JOURNAL, encode(off))])
             return
         self._parity = max(parity_shards, await parity_of_pools(self._kv))
+        self._arrived.clear()  # they are looked at now
         self._start = judge(record, await look_at_all(self._devices.stores), self.outbox.number)
         if self._start.ahead:
             await roll_forward(self._kv, self._start, self._devices)

@@ -62,11 +62,17 @@ class ReadTimes:
 
     hedge_seconds   the hedge delay; 0: no device is ever slow
     told            called when a device becomes slow
+    slow            where the slow ones are kept, for others to see
     """
 
-    def __init__(self, hedge_seconds: float, told: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        hedge_seconds: float,
+        told: Callable[[int], None] | None = None,
+        slow: set[int] | None = None,
+    ) -> None:
         self.hedge_seconds = hedge_seconds
-        self.slow: set[int] = set()
+        self.slow = set() if slow is None else slow
         self._told = told
         self._devices: dict[int, DeviceTimes] = {}
 

@@ -35,10 +35,10 @@ from objectio.meta.records import (
 )
 from objectio.store.conditions import check_read, check_write
 from objectio.store.copying import CopyPayload
-from objectio.store.garbage import Collector, Write, garbage_row
+from objectio.store.garbage import Write, garbage_row
 from objectio.store.pools import Pools
+from objectio.store.presence import BlobsInUse, Upkeep
 from objectio.store.read import BlobReads
-from objectio.store.repair import Repairer
 from objectio.store.write import BlobWriter, Written
 
 COMMIT_TRIES: Final = 200
@@ -58,16 +58,16 @@ class Objects:
         pools: Pools,
         writer: BlobWriter,
         reads: BlobReads,
-        collector: Collector,
-        repairer: Repairer,
+        in_use: BlobsInUse,
+        upkeep: Upkeep,
     ) -> None:
         self._kv = kv
         self._buckets = buckets
         self._pools = pools
         self._writer = writer
         self._reads = reads
-        self._collector = collector
-        self._repairer = repairer
+        self._in_use = in_use
+        self._upkeep = upkeep
 
     # Reading.
 
@@ -101,10 +101,10 @@ class Objects:
     async def get(self, bucket: str, key: bytes, version_id: str | None) -> OpenObject:
         while True:
             row, raw, record = await self._find(bucket, key, version_id)
-            self._collector.pin(record.blobs)
+            self._in_use.pin(record.blobs)
             # Where reads wait, it may have been replaced, and collected, before it was pinned.
             if self._kv.fast_reads or await self._still(row, raw, record.blobs):
-                return OpenObject(record.info(key), record.blobs, self._reads, self._collector)
+                return OpenObject(record.info(key), record.blobs, self._reads, self._in_use)
 
     async def _still(self, row: bytes, raw: bytes, pinned: Sequence[BlobRef]) -> bool:
         """Whether the row is as it was read; if not, what was pinned is let go."""
@@ -113,7 +113,7 @@ class Objects:
             same = await self._kv.aget(row) == raw
         finally:
             if not same:
-                self._collector.unpin(pinned)
+                self._in_use.unpin(pinned)
         return same
 
     async def head(self, bucket: str, key: bytes, version_id: str | None) -> ObjectInfo:
@@ -137,6 +137,7 @@ class Objects:
             check_write(conditions, await self._current(found, key))
         if payload.size == 0:
             return await self._put_empty(found, key, payload, attributes, owner, conditions)
+        self._kv.check_ready()  # before a body is sent for nothing
         written = await self._writer.write(self._pools.current, payload)
         record = make_record(payload.size, written.digests, attributes, owner, [written.ref], ())
         try:
@@ -144,7 +145,7 @@ class Objects:
         except BaseException:
             self._writer.give_up(written.ref)
             raise
-        self._writer.active.discard(written.ref.blob)
+        self._writer.done(written.ref)
         return record.info(key)
 
     async def _put_empty(
@@ -210,9 +211,9 @@ class Objects:
                     continue
                 raise
             if old is not None:
-                self._collector.wake()
+                self._upkeep.garbage()
             if any(blob.missing for blob in written):
-                self._repairer.wake()
+                self._upkeep.repairs()
             return
         raise Unavailable("too many writers of one key at once", key=key)
 
@@ -255,7 +256,7 @@ class Objects:
                 await self._kv.commit([Equals(row, raw)], [(row, None), *gone])
             except CommitConflict:
                 continue
-            self._collector.wake()
+            self._upkeep.garbage()
             return old.info(key)
         raise Unavailable("too many writers of one key at once", key=key)
 
@@ -304,15 +305,15 @@ class Objects:
 class OpenObject:
     """An `objectio.abc.objects.ObjectReader`."""
 
-    __slots__ = ("_collector", "_open", "_reads", "_refs", "info")
+    __slots__ = ("_in_use", "_open", "_reads", "_refs", "info")
 
     def __init__(
-        self, info: ObjectInfo, refs: Sequence[BlobRef], reads: BlobReads, collector: Collector
+        self, info: ObjectInfo, refs: Sequence[BlobRef], reads: BlobReads, in_use: BlobsInUse
     ) -> None:
         self.info = info
         self._refs = refs
         self._reads = reads
-        self._collector = collector
+        self._in_use = in_use
         self._open = True
 
     def read_now(self, start: int, length: int) -> Buffer | None:
@@ -328,7 +329,7 @@ class OpenObject:
     def close(self) -> None:
         if self._open:
             self._open = False
-            self._collector.unpin(self._refs)
+            self._in_use.unpin(self._refs)
 
 
 def check_key(key: bytes) -> None:

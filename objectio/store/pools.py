@@ -8,10 +8,14 @@ changes them, so a disk more or less never hides what is stored.
 While a group moves it has two sets of members, and a row of its own: what is written goes to the new
 ones; what was there before is at the old ones until the last shard is copied. Both sets change in one
 commit, and the rows are always ahead of what this process believes, never behind.
+
+One process decides: it makes pools, places and moves groups, and writes down which pool is the current
+one (`load`). All others `follow`: they open what is written down and change nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -20,9 +24,10 @@ from objectio.abc.kv import Absent, Check, Equals
 from objectio.abc.placement import Placement
 from objectio.abc.shardstore import ShardStore
 from objectio.erasure.code import ErasureCode, ErasureCodes
-from objectio.errors import CommitConflict, ConfigError, NotFound
-from objectio.kv.keys import decode_uint
+from objectio.errors import CommitConflict, ConfigError, NotFound, Unavailable
+from objectio.kv.keys import decode_uint, encode_uint, prefix_end
 from objectio.kv.store import KVStore
+from objectio.limits import KV_SCAN_ROWS_MAX, MIB
 from objectio.meta import keys
 from objectio.meta.records import (
     MoveRecord,
@@ -39,7 +44,8 @@ from objectio.placement.groups import group_of
 HOLE = -1
 """A position of a group that no OSD fills."""
 
-_PAGE: Final = 5000
+_PIECE_BYTES: Final = 8 * MIB
+"""A longer answer may come from another process in several pieces."""
 
 
 class Pool(NamedTuple):
@@ -98,23 +104,40 @@ class GroupMove(NamedTuple):
 
 
 class Pools:
-    """All pools of the cluster. `current` takes new writes; `cluster` is the map."""
-
-    current: Pool
-    cluster: ClusterMap
+    """All pools of the cluster. `current` takes new writes; `cluster` is the map, which only the process
+    that decides knows."""
 
     def __init__(
         self, kv: KVStore, codes: ErasureCodes, placements: Callable[[str], Placement]
     ) -> None:
+        self.cluster = ClusterMap(epoch=0)
         self.changed: dict[tuple[int, int], tuple[int, ...]] = {}
         """Positions that are being moved, by pool and group."""
         self._kv = kv
         self._codes = codes
         self._placements = placements
+        self._current: Pool | None = None
         self._pools: dict[int, Pool] = {}
+        self._opened: dict[int, Pool] = {}
+        """Pools whose groups are still to be shown."""
         self._records: dict[int, PoolRecord] = {}
         self._rows: dict[bytes, bytes] = {}
-        """Rows of groups and moves as they are written."""
+        """Rows of groups and moves, and of the current pool, as they are written."""
+        self._groups: dict[int, tuple[bytes, tuple[Members, ...]]] = {}
+        """By pool: a row of groups, and what it says."""
+        self._prefer_codec: str | None = None
+        """Only where another process decides."""
+        self._turn = asyncio.Lock()
+        """Held from a look at the rows, or a change of them, until it is believed: what was read
+        earlier is never believed later."""
+
+    @property
+    def current(self) -> Pool:
+        if self._current is None:
+            raise Unavailable(
+                "the cluster has no pool yet: too few OSDs are there", reason="starting"
+            )
+        return self._current
 
     def get(self, pool_id: int) -> Pool:
         try:
@@ -130,12 +153,14 @@ class Pools:
         return _rule(self._records[pool_id])
 
     async def load(self, wanted: PoolRecord, cluster: ClusterMap, prefer_codec: str) -> None:
-        """Open every pool that is written down, and the wanted one, new if need be."""
+        """Open every pool that is written down, and the wanted one, new if need be, which is the
+        current one from now on."""
         self.cluster = cluster
         rows = await self._kv.ascan_prefix(keys.POOLS)
         found = {decode_uint(key, len(keys.POOLS), 4): decode_pool(raw) for key, raw in rows}
         for pool_id, record in found.items():
-            await self._open(pool_id, record, cluster, prefer_codec)
+            await self._place(pool_id, record, cluster)
+            self._open(pool_id, record, prefer_codec)
         matches = [pool_id for pool_id, record in found.items() if record == wanted]
         pool_id = max(matches, default=0)
         if not pool_id:
@@ -146,9 +171,20 @@ class Pools:
             self._codes.get(_profile(wanted), prefer_codec)
             self._placements(wanted.placement)
             await self._kv.commit([Absent(row)], [(row, encode(wanted))])
-            await self._open(pool_id, wanted, cluster, prefer_codec)
-        self.current = self._pools[pool_id]
+            await self._place(pool_id, wanted, cluster)
+            self._open(pool_id, wanted, prefer_codec)
+        # Last of all: who reads it finds everything else of that pool.
+        if await self._kv.aget(keys.CURRENT_POOL) != encode_uint(pool_id, 4):
+            await self._kv.commit([], [(keys.CURRENT_POOL, encode_uint(pool_id, 4))])
         await self.refresh()
+
+    async def follow(self, prefer_codec: str) -> None:
+        """Open the pools that another process has made, now, and with each `refresh` what is new.
+        Raises `Unavailable` while none is the current one."""
+        self._prefer_codec = prefer_codec
+        await self.refresh()
+        if self._current is None:
+            raise Unavailable("the cluster has no pool yet", reason="starting")
 
     @staticmethod
     def _check_spread(wanted: PoolRecord, cluster: ClusterMap) -> None:
@@ -161,18 +197,10 @@ class Pools:
                 "parity_shards"
             )
 
-    async def _open(
-        self, pool_id: int, record: PoolRecord, cluster: ClusterMap, prefer_codec: str
-    ) -> None:
+    def _open(self, pool_id: int, record: PoolRecord, prefer_codec: str) -> None:
+        code = self._codes.get(_profile(record), prefer_codec)
         self._records[pool_id] = record
-        await self._place(pool_id, record, cluster)
-        self._pools[pool_id] = Pool(
-            pool_id,
-            self._codes.get(_profile(record), prefer_codec),
-            record.stripe_size_bytes,
-            (),
-            record.family,
-        )
+        self._opened[pool_id] = Pool(pool_id, code, record.stripe_size_bytes, (), record.family)
 
     async def _place(self, pool_id: int, record: PoolRecord, cluster: ClusterMap) -> None:
         """Write down the members of a new pool's groups: those that the placement chooses, evened
@@ -180,7 +208,7 @@ class Pools:
         row = keys.groups(pool_id)
         if await self._kv.aget(row) is not None:
             return
-        prefer = self._preference(pool_id, cluster)
+        prefer = self._preference_of(record, cluster)
         placed = [
             tuple(HOLE if osd is None else osd for osd in prefer(group))
             for group in range(record.groups)
@@ -192,7 +220,9 @@ class Pools:
             return  # somebody else was faster; what is written counts
 
     def _preference(self, pool_id: int, cluster: ClusterMap) -> Preference:
-        record = self._records[pool_id]
+        return self._preference_of(self._records[pool_id], cluster)
+
+    def _preference_of(self, record: PoolRecord, cluster: ClusterMap) -> Preference:
         placement, rule = self._placements(record.placement), _rule(record)
         return lambda group: placement.place(group, cluster, rule).osds
 
@@ -245,18 +275,52 @@ class Pools:
         writes.append((row, value))
 
     async def refresh(self) -> None:
-        """Read the rows anew."""
-        groups = await self._kv.ascan_prefix(keys.GROUPS)
-        moves: list[tuple[bytes, bytes]] = []
-        while page := await self._kv.ascan_prefix(
-            keys.MOVES, after=moves[-1][0] if moves else b"", limit=_PAGE
-        ):
-            moves += page
-        self._rows = dict([*groups, *moves])
-        self._show()
+        """Read the rows anew. Requests that run see either all of what was before or all of what is
+        now, and a pool that they have goes on being as it was."""
+        async with self._turn:
+            rows = await self._read()
+            if self._prefer_codec is not None:
+                await self._open_new(rows, self._prefer_codec)
+            if rows != self._rows or self._current is None:
+                self._rows = rows
+                self._show()
+
+    async def _read(self) -> dict[bytes, bytes]:
+        """All as it was at one moment: of a group and its move, one must not be older than the other.
+        The rows are neighbours, so one scan has them; if they are too many for that, the same is read
+        until nothing has changed."""
+        before: dict[bytes, bytes] | None = None
+        while True:
+            rows, whole = await self._scan()
+            if whole or rows == before:
+                return rows
+            before = rows
+
+    async def _scan(self) -> tuple[dict[bytes, bytes], bool]:
+        found: dict[bytes, bytes] = {}
+        start, stop = keys.CURRENT_POOL, prefix_end(keys.MOVES)
+        size = pages = 0
+        while True:
+            page = await self._kv.ascan(start, stop, limit=KV_SCAN_ROWS_MAX)
+            pages += 1
+            size += sum(len(row) + len(raw) for row, raw in page)
+            found.update(each for each in page if each[0].startswith(_BELIEVED))
+            if len(page) < KV_SCAN_ROWS_MAX:
+                return found, pages == 1 and size < _PIECE_BYTES
+            start = page[-1][0] + b"\0"
+
+    async def _open_new(self, rows: Mapping[bytes, bytes], prefer_codec: str) -> None:
+        """Pools that have groups and are not known yet. A pool's own row was there before its groups
+        were, and never changes."""
+        groups = [row for row in rows if row.startswith(keys.GROUPS)]
+        new = {decode_uint(row, len(keys.GROUPS), 4) for row in groups} - self._pools.keys()
+        records = await self._kv.aget_many([keys.pool(each) for each in new]) if new else []
+        for pool_id, raw in zip(new, records, strict=True):
+            if raw is not None:
+                self._open(pool_id, decode_pool(raw), prefer_codec)
 
     def _show(self) -> None:
-        """Bring what this process believes in line with the rows."""
+        """Bring what this process believes in line with the rows. In one turn of the loop."""
         moving: dict[int, dict[int, Members]] = {}
         self.changed = {}
         for row, raw in self._rows.items():
@@ -266,12 +330,27 @@ class Pools:
                 record = decode_move(raw)
                 moving.setdefault(pool_id, {})[group] = tuple(record.former)
                 self.changed[pool_id, group] = tuple(record.changed)
+        self._pools |= self._opened
+        self._opened.clear()
         for pool_id, pool in self._pools.items():
-            members = decode_groups(self._rows[keys.groups(pool_id)])
             self._pools[pool_id] = pool._replace(
-                groups=tuple(tuple(each) for each in members), moving=moving.get(pool_id, {})
+                groups=self._members(pool_id), moving=moving.get(pool_id, {})
             )
-        self.current = self._pools[self.current.id]
+        current = self._rows.get(keys.CURRENT_POOL)
+        if current is not None and self._pools:
+            self._current = self._pools[decode_uint(current, 0, 4)]
+
+    def _members(self, pool_id: int) -> tuple[Members, ...]:
+        """There may be a great many groups, and most refreshes change none."""
+        raw = self._rows[keys.groups(pool_id)]
+        known = self._groups.get(pool_id)
+        if known is None or known[0] != raw:
+            known = raw, tuple(tuple(each) for each in decode_groups(raw))
+            self._groups[pool_id] = known
+        return known[1]
+
+
+_BELIEVED: Final = (keys.GROUPS, keys.MOVES, keys.CURRENT_POOL)
 
 
 def check_shards_fit(pool: Pool, stores: Mapping[int, ShardStore]) -> None:

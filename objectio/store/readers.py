@@ -36,10 +36,15 @@ class Readers:
     """Runs batches of reads; a `store.devices.Listener`. Call from the event loop."""
 
     def __init__(
-        self, stores: Mapping[int, ShardStore], *, hedge_seconds: float, threads: int
+        self,
+        stores: Mapping[int, ShardStore],
+        *,
+        hedge_seconds: float,
+        threads: int,
+        slow: set[int] | None = None,
     ) -> None:
         self.stores = stores
-        self.times = ReadTimes(hedge_seconds, self._became_slow)
+        self.times = ReadTimes(hedge_seconds, self._became_slow, slow)
         self._threads = threads
         self._lane: Lane | None = None
         self._apart: dict[int, Lane] = {}

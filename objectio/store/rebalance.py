@@ -3,13 +3,15 @@
 What ought to move follows from the written members and the map (`placement.balance`). A group moves
 in three strokes:
 
-1. One commit writes its new members and a row that has the former ones. From then on new blobs go to
-   the new members; reads look at both.
+1. One commit writes its new members and a row that has the former ones. Then a survey: when it
+   returns every process that serves objects has taken both over. From then on new blobs go to the
+   new members; reads look at both.
 2. A walk through all blobs brings the shards of the old ones over. It serves many groups at once.
-   Blobs whose write had begun before the commit may still end at the former members; they are waited
-   for, and looked at when they have ended.
+   Blobs whose write had begun before their process took the commit over may still end at the former
+   members; the survey has them, they are waited for, and looked at when they have ended.
 3. One commit takes the row away. Only then what is left at the former members is garbage, and a sweep
-   over their devices takes it, shard by shard, each after asking the new member for it.
+   over their devices takes it, shard by shard, each after asking the new member for it, and after a
+   survey of its own, so that nobody looks for it there any more.
 
 So each blob has its whole stripe on distinct devices at every instant: the old members have all of
 what was written before, until the new ones have it. Everything stands in rows; whoever starts next
@@ -21,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,13 +34,15 @@ from objectio.kv.keys import prefix_end
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef, Membership, decode_blob_row
+from objectio.model.cluster import Osd
 from objectio.placement.balance import Members
 from objectio.placement.groups import group_of
 from objectio.placement.spread import Spread
-from objectio.store.clustermap import memberships, set_membership
+from objectio.store.clustermap import load_map, memberships, set_membership
 from objectio.store.devices import Devices
 from objectio.store.garbage import Collector
 from objectio.store.pools import GroupMove, Pool, Pools
+from objectio.store.presence import Presence
 from objectio.store.rebalance_copy import Copier, Place
 from objectio.store.rebalance_step import Osds, Step, begin, redirect
 from objectio.store.verify import StripeChecks
@@ -70,8 +74,8 @@ class _Moving:
 
 
 class Rebalancer:
-    """Runs in the background; a `store.devices.Listener`. `active` are blobs being written;
-    `urgent` says that repairs cannot wait."""
+    """Runs in the background; a `store.devices.Listener`. `presence` knows which blobs are being
+    written; `urgent` says that repairs cannot wait."""
 
     def __init__(
         self,
@@ -81,7 +85,7 @@ class Rebalancer:
         checks: StripeChecks,
         collector: Collector,
         *,
-        active: Collection[bytes],
+        presence: Presence,
         damaged: Callable[[BlobRef, int], None],
         urgent: Callable[[], bool],
         bytes_per_second: float,
@@ -90,7 +94,7 @@ class Rebalancer:
         self._devices = devices
         self._pools = pools
         self._collector = collector
-        self._active = active
+        self._presence = presence
         self._copier = Copier(
             kv,
             devices,
@@ -111,7 +115,8 @@ class Rebalancer:
         """Positions by OSD, in what was counted last: there may be many groups."""
         self._copied_before = 0
         self._spread: list[str] = []
-        self._unsure = False
+        self._unsure = True
+        """The rows may say something else than is believed here."""
         self._hurry = False
         self._looking = True
         self._work = asyncio.Event()
@@ -119,8 +124,9 @@ class Rebalancer:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        """What a process before this one began is taken up in the background: that takes a survey,
+        which other processes may only answer once this one has started."""
         self._membership = await memberships(self._kv)
-        self._take_up()
         self._spread = list(self._explain_spread())
         self._work.set()
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -198,6 +204,15 @@ class Rebalancer:
         _log.info("OSD %d is %s: epoch %d", osd, membership, self._pools.cluster.epoch)
         self._work.set()
 
+    async def reload_map(self, topology: Sequence[Osd]) -> None:
+        """OSDs were added, or stand elsewhere: have groups where the new map wants them."""
+        async with self._ordering:
+            before = self._pools.cluster.epoch
+            self._pools.cluster = await load_map(self._kv, topology)
+            self._membership = await memberships(self._kv)
+        if self._pools.cluster.epoch != before:
+            self._work.set()
+
     async def _finish_drains(self) -> None:
         """What has no position any more, and is to have none, is out."""
         held = self._positions()
@@ -260,7 +275,7 @@ class Rebalancer:
         if self._unsure:
             await self._pools.refresh()
             self._moving.clear()
-            self._take_up()
+            await self._take_up()
             self._unsure = False
         await self._finish_drains()
         await self._plan()
@@ -275,15 +290,21 @@ class Rebalancer:
         await self._count()
         return bool(moves or ended or self._hurry)
 
-    def _take_up(self) -> None:
-        """Moves that the rows know and this process does not."""
+    async def _take_up(self) -> None:
+        """Moves that the rows know and this process does not. As after a commit of our own, nobody
+        knows before a survey who has taken them over; the walk begins after it."""
+        if not self._pools.changed:
+            return
+        active = (await self._presence.survey()).active
         for place, changed in self._pools.changed.items():
             if place not in self._moving:
-                self._moving[place] = _Moving(set(changed), self._writing(*place))
+                self._moving[place] = _Moving(set(changed), self._writing(place, active))
 
-    def _writing(self, pool_id: int, group: int) -> set[bytes]:
+    def _writing(self, place: Group, active: Set[bytes]) -> set[bytes]:
+        """Those of the group."""
+        pool_id, group = place
         count = len(self._pools.get(pool_id).groups)
-        return {blob for blob in self._active if group_of(blob, count) == group}
+        return {blob for blob in active if group_of(blob, count) == group}
 
     # What is to move.
 
@@ -336,21 +357,21 @@ class Rebalancer:
             yield move, step
 
     async def _begin(self, moves: Sequence[tuple[GroupMove, Step]]) -> None:
-        await self._commit([move for move, _ in moves])
-        # In this very turn of the loop: what is active now may have asked for the old members.
+        """Write the moves down, and have every process take them over. A blob that went to the old
+        members has been active since before its process did so: it is in the survey, or it has
+        ended by then, and its row is there for the walk, which begins after this."""
+        try:
+            await self._pools.move([move for move, _ in moves])
+            active = (await self._presence.survey()).active
+        except BaseException:
+            self._unsure = True  # it may have gone through
+            raise
         for move, step in moves:
             place = (move.pool, move.group)
             moving = self._moving.setdefault(place, _Moving(set(), set()))
             moving.pending.update(step.restarted)
-            moving.lingering.update(self._writing(*place))
+            moving.lingering.update(self._writing(place, active))
         self._copied_before = self._copier.copied_bytes
-
-    async def _commit(self, moves: Sequence[GroupMove]) -> None:
-        try:
-            await self._pools.move(moves)
-        except BaseException:
-            self._unsure = True  # it may have gone through
-            raise
 
     # Moving.
 
@@ -403,9 +424,13 @@ class Rebalancer:
         return await self._copier.copy(wanted)
 
     async def _follow_lingering(self) -> None:
-        """Blobs whose write has ended since: those that are somebody's are looked at."""
+        """Blobs whose write has ended since: those that are somebody's are looked at. What a survey
+        does not have as active has its row when it returns, or will have none."""
+        if not any(moving.lingering for moving in self._moving.values()):
+            return
+        active = (await self._presence.survey()).active
         for place, moving in self._moving.items():
-            ended = moving.lingering.difference(self._active)
+            ended = {blob for blob in moving.lingering if blob not in active}
             if not ended:
                 continue
             rows = await self._kv.aget_many([keys.blob(blob) for blob in ended])
@@ -416,7 +441,8 @@ class Rebalancer:
             moving.lingering -= ended
 
     async def _end(self) -> bool:
-        """End the moves that are done."""
+        """End the moves that are done. A process that takes that over late reads, and finds, what it
+        looks for at the former members until the sweep's survey has told it."""
         done: list[tuple[GroupMove, Members]] = []
         for (pool_id, group), moving in self._moving.items():
             pool = self._pools.get(pool_id)
@@ -427,7 +453,11 @@ class Rebalancer:
                 done.append((GroupMove(pool_id, group, members), former))
         if not done:
             return False
-        await self._commit([move for move, _ in done])
+        try:
+            await self._pools.move([move for move, _ in done])
+        except BaseException:
+            self._unsure = True  # it may have gone through
+            raise
         for move, former in done:
             del self._moving[move.pool, move.group]
             left = [

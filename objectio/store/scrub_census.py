@@ -46,7 +46,7 @@ class Damaged(Protocol):
 class Sweeper(Protocol):
     """The collector, as scrubbing knows it."""
 
-    async def orphaned(self, infos: Sequence[ShardInfo]) -> list[ShardKey]: ...
+    async def orphaned(self, store: ShardStore, infos: Sequence[ShardInfo]) -> list[ShardKey]: ...
 
     async def misplaced(self, osd: int, infos: Sequence[ShardInfo]) -> list[ShardKey]: ...
 
@@ -153,7 +153,7 @@ class Census:
                 await answered(submitted(partial(store.submit_delete, [info.key])))
             else:
                 await self._look_at_former(osd, store, info, ref, counts)
-        counts["orphaned"] += len(await self._collector.orphaned(page))
+        counts["orphaned"] += len(await self._collector.orphaned(store, page))
         infos = {info.key: info for info in page}
         for key in await self._collector.misplaced(osd, page):
             ref = rows.get(key.blob)

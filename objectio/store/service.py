@@ -1,10 +1,13 @@
-"""The object store: everything of `objectio.abc.objects.ObjectService`, put together."""
+"""The object store as it serves: everything of `objectio.abc.objects.ObjectService`, put together.
+
+What keeps it in order is `objectio.store.maintenance`, in this process or in another. The two know of
+each other what `objectio.store.presence` says, and nothing else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from objectio.abc.metrics import Metrics, NullMetrics
@@ -23,62 +26,30 @@ from objectio.abc.objects import (
     UploadInfo,
     UploadListing,
 )
+from objectio.errors import Unavailable
 from objectio.kv.store import KVStore
-from objectio.limits import MIB, PART_SIZE_BYTES_MIN
 from objectio.meta.buckets import Buckets
 from objectio.meta.listing import Listings
 from objectio.store.devices import Devices
-from objectio.store.garbage import Collector
-from objectio.store.journal import Journal
 from objectio.store.memory import ByteBudget
 from objectio.store.objects import Objects, OpenObject
 from objectio.store.pools import Pools
+from objectio.store.presence import BlobsInUse, Upkeep
 from objectio.store.read import BlobReads
 from objectio.store.readers import Readers
-from objectio.store.rebalance import Rebalancer
-from objectio.store.repair import Repairer, RepairSettings
-from objectio.store.scrub import Scrubber, ScrubSettings
+from objectio.store.settings import StoreSettings
 from objectio.store.stripes import Stripes
 from objectio.store.uploads import Uploads
-from objectio.store.verify import StripeChecks
 from objectio.store.write import BlobWriter
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoreSettings:
-    """See `[store]` in the configuration."""
-
-    memory_bytes_max: int = 128 * MIB
-    write_straggler_seconds: float = 1.0
-    gc_grace_seconds: float = 0.0
-    part_size_bytes_min: int = PART_SIZE_BYTES_MIN
-    repair_interval_seconds: float = 60.0
-    repair_bytes_per_second: float = 256.0 * MIB
-    rebalance_bytes_per_second: float = 128.0 * MIB
-    read_hedge_seconds: float = 0.02
-    scrub_interval_seconds: float = 0.0
-    scrub_bytes_per_second: float = 32.0 * MIB
-    threads: int = 4
-
-    @property
-    def repair(self) -> RepairSettings:
-        return RepairSettings(
-            interval_seconds=self.repair_interval_seconds,
-            bytes_per_second=self.repair_bytes_per_second,
-            memory_bytes=self.memory_bytes_max // 4,
-        )
-
-    @property
-    def scrub(self) -> ScrubSettings:
-        return ScrubSettings(
-            interval_seconds=self.scrub_interval_seconds,
-            bytes_per_second=self.scrub_bytes_per_second,
-            memory_bytes=self.memory_bytes_max // 8,
-        )
-
-
 class ObjectStore:
-    """Buckets, objects, listings and uploads over a KV store and devices. Call `start` first."""
+    """Buckets, objects, listings and uploads over a KV store and devices, of this process or of others.
+
+    in_use      what this process uses, for whoever answers as its `Presence`
+    upkeep      who is told what must be seen to
+    slow        where the OSDs are kept that are slow to read, for others to see
+    """
 
     def __init__(
         self,
@@ -88,77 +59,50 @@ class ObjectStore:
         settings: StoreSettings,
         metrics: Metrics | None = None,
         *,
-        journal: Journal | None = None,
+        in_use: BlobsInUse,
+        upkeep: Upkeep,
+        slow: set[int] | None = None,
     ) -> None:
-        self.journal = Journal(kv, devices) if journal is None else journal
         self.devices = devices
         self.pools = pools
+        self.in_use = in_use
+        self.upkeep = upkeep
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="store")
         # Apart: a copy waits for memory to write to while it holds what it reads, and so does
         # everybody else while clients are slow to take what was read for them.
         self._write_budget = ByteBudget(settings.memory_bytes_max // 2)
         self._read_budget = ByteBudget(settings.memory_bytes_max // 2)
         self.readers = Readers(
-            devices.stores, hedge_seconds=settings.read_hedge_seconds, threads=settings.threads
+            devices.stores,
+            hedge_seconds=settings.read_hedge_seconds,
+            threads=settings.threads,
+            slow=slow,
         )
-        # What reads for repair and scrubbing does not stand in the way of what reads for clients.
-        self._checks = checks = StripeChecks(devices, pools, self.readers.times.slow)
-        self.repairer = Repairer(kv, devices, pools, checks, settings.repair)
         self.writer = BlobWriter(
             devices,
             self._executor,
             self._write_budget,
             straggler_seconds=settings.write_straggler_seconds,
-            abandoned=lambda ref: self.collector.abandon(ref),
-        )
-        self.collector = Collector(
-            kv, devices, pools, self.writer.active, settings.gc_grace_seconds
+            in_use=in_use,
+            upkeep=upkeep,
         )
         self.reads = BlobReads(
-            Stripes(pools, self.readers, self._executor), self._read_budget, self.repairer.damaged
+            Stripes(pools, self.readers, self._executor), self._read_budget, upkeep.damaged
         )
-        self.scrubber = Scrubber(
-            kv,
-            devices,
-            pools,
-            checks,
-            self.collector,
-            settings.scrub,
-            damaged=self.repairer.damaged,
-        )
-        self.scrubber.own_damaged = self.journal.damaged
-        self._build_objects(kv, settings)
-        self.rebalancer = Rebalancer(
-            kv,
-            devices,
-            pools,
-            checks,
-            self.collector,
-            active=self.writer.active,
-            damaged=self.repairer.damaged,
-            urgent=lambda: self.repairer.urgent,
-            bytes_per_second=settings.rebalance_bytes_per_second,
-        )
-        for listener in (self.repairer, self.readers, self.collector, self.rebalancer):
-            devices.listen(listener)
-        self._show(NullMetrics() if metrics is None else metrics)
-
-    def _build_objects(self, kv: KVStore, settings: StoreSettings) -> None:
         self._buckets = Buckets(kv)
         self._listings = Listings(kv)
-        self._objects = Objects(
-            kv, self._buckets, self.pools, self.writer, self.reads, self.collector, self.repairer
-        )
+        self._objects = Objects(kv, self._buckets, pools, self.writer, self.reads, in_use, upkeep)
         self._uploads = Uploads(
             kv,
             self._buckets,
-            self.pools,
+            pools,
             self.writer,
-            self.collector,
-            self.repairer,
+            upkeep,
             self._objects,
             settings.part_size_bytes_min,
         )
+        devices.listen(self.readers)
+        self._show(NullMetrics() if metrics is None else metrics)
 
     def _show(self, metrics: Metrics) -> None:
         gauge = metrics.gauge_function
@@ -179,74 +123,35 @@ class ObjectStore:
             lambda: self._write_budget.used_bytes + self._read_budget.used_bytes,
         )
         gauge(
-            "objectio_store_repair_backlog",
-            "Blobs to repair and devices to refill; 0 when nothing is left to do.",
-            lambda: self.repairer.backlog,
-        )
-        gauge(
-            "objectio_store_scrub_passes",
-            "Times that everything stored was read and verified since the start.",
-            lambda: self.scrubber.finished,
-        )
-        gauge(
-            "objectio_store_scrub_damaged_blobs",
-            "Blobs that scrubbing found damaged since the start.",
-            lambda: self.scrubber.damaged_blobs,
-        )
-        gauge(
-            "objectio_store_garbage_backlog",
-            "Garbage to take off the devices, in rows; 0 when nothing is left to do.",
-            lambda: self.collector.backlog + self._uploads.cleaning,
-        )
-        gauge(
-            "objectio_store_rebalance_backlog",
-            "Placement groups that move or are to; 0 when all are where they belong.",
-            lambda: self.rebalancer.backlog,
-        )
-        gauge(
-            "objectio_store_repaired_shards",
-            "Shards that were made anew since the start.",
-            lambda: self.repairer.repaired_shards,
+            "objectio_store_ended_uploads",
+            "Uploads that ended here and whose rows are being dropped.",
+            lambda: self._uploads.cleaning,
         )
 
-    async def start(self) -> None:
-        await self.journal.attach()
-        await self._uploads.start()
-        self.collector.start()
-        self.repairer.start()
-        await self.rebalancer.start()
-        self.scrubber.start()
+    @property
+    def cleaning(self) -> int:
+        """Uploads that ended here and whose rows are being dropped."""
+        return self._uploads.cleaning
 
     async def stop(self) -> None:
         await self._uploads.stop()
-        await self.scrubber.stop()
-        await self.rebalancer.stop()
-        await self.repairer.stop()
-        await self.collector.stop()
-        await self.journal.stop()
         await self.readers.stop()
         self._executor.shutdown(wait=True)
-        self._checks.close()
 
     def health(self) -> Mapping[str, Any]:
-        """`ok` while reads can be served; `degraded` while any device is down that is to have data,
-        or shards of a stripe share a failure domain that the pool's rule does not let them share.
-        `spread` says so in sentences."""
-        slots, outside = self.devices.slots, self.rebalancer.outside
-        down = {slot.osd: slot.reason for slot in slots if slot.store is None}
-        missed = {osd: reason for osd, reason in down.items() if osd not in outside}
-        missed |= dict.fromkeys(self.rebalancer.absent, "not in the configuration")
-        pool = self.pools.current
-        up = len(slots) - len(down)
-        spread = self.rebalancer.degraded_spread
-        return {
-            "ok": up >= pool.read_quorum,
-            "degraded": bool(missed or spread),
-            "osds_up": up,
-            "osds_down": {str(osd): reason for osd, reason in (down | missed).items()},
-            "pool": str(pool.code.profile),
-            "spread": list(spread),
+        """`ok` while reads can be served."""
+        down = {slot.osd: slot.reason for slot in self.devices.slots if slot.store is None}
+        health = {
+            "ok": False,
+            "osds_up": len(self.devices.stores),
+            "osds_down": {str(osd): reason for osd, reason in down.items()},
         }
+        try:
+            pool = self.pools.current
+        except Unavailable as error:
+            return health | {"waiting": error.message}
+        ok = len(self.devices.stores) >= pool.read_quorum
+        return health | {"ok": ok, "pool": str(pool.code.profile)}
 
     # Buckets.
 

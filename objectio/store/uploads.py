@@ -42,10 +42,11 @@ from objectio.meta.records import (
     decode_upload,
     encode,
 )
-from objectio.store.garbage import Collector, Write, garbage_row
+from objectio.store.ended import clean_upload
+from objectio.store.garbage import Write, garbage_row
 from objectio.store.objects import COMMIT_TRIES, Objects, check_key, make_record, now_ms
 from objectio.store.pools import Pools
-from objectio.store.repair import Repairer
+from objectio.store.presence import Upkeep
 from objectio.store.write import BlobWriter
 
 _log: Final = logging.getLogger("objectio.store")
@@ -53,7 +54,6 @@ _log: Final = logging.getLogger("objectio.store")
 _UPLOAD_ID_BYTES: Final = 16
 _PARTS_INLINE_MAX: Final = 16
 """An object of more parts keeps their list in a row of its own, so that listings stay light."""
-_PAGE: Final = 500
 
 
 class _Upload:
@@ -75,8 +75,7 @@ class Uploads:
         buckets: Buckets,
         pools: Pools,
         writer: BlobWriter,
-        collector: Collector,
-        repairer: Repairer,
+        upkeep: Upkeep,
         objects: Objects,
         part_size_bytes_min: int,
     ) -> None:
@@ -84,16 +83,10 @@ class Uploads:
         self._buckets = buckets
         self._pools = pools
         self._writer = writer
-        self._collector = collector
-        self._repairer = repairer
+        self._upkeep = upkeep
         self._objects = objects
         self._part_size_bytes_min = part_size_bytes_min
         self._cleaning: set[asyncio.Task[None]] = set()
-
-    async def start(self) -> None:
-        """Finish what a crash left: rows of uploads that have ended."""
-        for row, raw in await self._kv.ascan_prefix(keys.ENDED):
-            await self._clean(row[len(keys.ENDED) :], decode_ended(raw))
 
     @property
     def cleaning(self) -> int:
@@ -156,6 +149,7 @@ class Uploads:
             record = _part_record(0, payload.finish(), [])
             await self._commit_part(upload, number, record, [])
             return record.info(number)
+        self._kv.check_ready()  # before a body is sent for nothing
         written = await self._writer.write(self._pools.current, payload)
         record = _part_record(payload.size, written.digests, [written.ref])
         rows: list[Write] = [
@@ -168,9 +162,9 @@ class Uploads:
         except BaseException:
             self._writer.give_up(written.ref)
             raise
-        self._writer.active.discard(written.ref.blob)
+        self._writer.done(written.ref)
         if written.missing:
-            self._repairer.wake()
+            self._upkeep.repairs()
         return record.info(number)
 
     async def _commit_part(
@@ -192,7 +186,7 @@ class Uploads:
                     raise _no_such_upload(upload.id.hex()) from None
                 continue
             if raw is not None:
-                self._collector.wake()
+                self._upkeep.garbage()
             return
         raise Unavailable("too many writers of one part at once")
 
@@ -312,7 +306,7 @@ class Uploads:
         async def logged() -> None:
             try:
                 await cleaning
-            except Exception as error:  # it is written down; the next start goes on
+            except Exception as error:  # it is written down; upkeep finishes it
                 _log.warning("cleaning up after an upload: %s", error)
 
         task = asyncio.get_running_loop().create_task(logged())
@@ -328,23 +322,8 @@ class Uploads:
             await self._clean(upload_id, decode_ended(raw))
 
     async def _clean(self, upload_id: bytes, ended: EndedUpload) -> None:
-        """Drop the part rows of an upload that has ended; parts nobody took over are garbage."""
-        keep = set(ended.keep)
-        prefix = keys.parts(upload_id)
-        while rows := await self._kv.ascan_prefix(prefix, limit=_PAGE):
-            writes: list[Write] = [(row, None) for row, _ in rows]
-            unused: list[BlobRef] = []
-            for row, raw in rows:
-                if _number(row) not in keep:
-                    unused += decode_part(raw).blobs
-            if unused:
-                writes.append(garbage_row(unused))
-            try:
-                await self._kv.commit([Equals(row, raw) for row, raw in rows], writes)
-            except CommitConflict:
-                continue  # somebody else cleans up, too; no blob may become garbage twice
-        await self._kv.commit([], [(keys.ended(upload_id), None)])
-        self._collector.wake()
+        await clean_upload(self._kv, upload_id, ended)
+        self._upkeep.garbage()
 
 
 def multipart_digests(parts: Sequence[PartInfo]) -> PayloadDigests:

@@ -12,7 +12,7 @@ device makes no promise about earlier stripes either.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Final, NamedTuple
@@ -34,6 +34,7 @@ from objectio.model.stripe import BlobId, ShardKey, new_blob_id
 from objectio.store.devices import Devices
 from objectio.store.memory import BufferPool, ByteBudget
 from objectio.store.pools import Pool
+from objectio.store.presence import BlobsInUse, Upkeep
 
 _INLINE_BYTES_MAX: Final = 64 * KIB
 """Digesting and encoding this much costs less than a hop to a worker thread and back."""
@@ -197,23 +198,25 @@ class BlobWriter:
         budget: ByteBudget,
         *,
         straggler_seconds: float,
-        abandoned: Callable[[BlobRef], None],
+        in_use: BlobsInUse,
+        upkeep: Upkeep,
     ) -> None:
         self._devices = devices
         self._executor = executor
         self._budget = budget
         self._straggler_seconds = straggler_seconds
-        self._abandoned = abandoned
+        self._in_use = in_use
+        self._upkeep = upkeep
         self._buffers: dict[int, BufferPool] = {}
-        self.active: set[bytes] = set()
-        """Blobs being written: not yet referred to, and yet no orphans."""
 
     async def write(self, pool: Pool, payload: Payload) -> Written:
         """Store a payload of at least one byte. When it returns, the blob is durable, but nothing
-        refers to it: until the caller has committed that, or given it up, it is in `active`. If it
-        raises, the shards that were written are handed to `give_up`."""
+        refers to it: until the caller has committed that, which is told to `done`, or given it up,
+        it is `active`. If it raises, the shards that were written are handed to `give_up`."""
+        # From here to where the shards' places are looked up is one turn of the loop: a survey has
+        # the blob, or else it has the places that are right after the survey.
         blob = new_blob_id()
-        self.active.add(blob)
+        self._in_use.active.add(blob)
         try:
             return await self._write(pool, blob, payload)
         except BaseException:
@@ -223,7 +226,11 @@ class BlobWriter:
     def give_up(self, ref: BlobRef) -> None:
         """The blob's write, or the commit that was to refer to it, failed or was cut off: its shards
         may go once it is known that nothing refers to it. Until then it is active."""
-        self._abandoned(ref)
+        self._upkeep.abandon(ref)
+
+    def done(self, ref: BlobRef) -> None:
+        """The commit is through."""
+        self._in_use.active.discard(ref.blob)
 
     async def _write(self, pool: Pool, blob: BlobId, payload: Payload) -> Written:
         members = pool.members(blob)

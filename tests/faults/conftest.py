@@ -94,7 +94,8 @@ class Store:
         return len(uploads)
 
     def wait_collected(self, seconds_max=30):
-        eventually(lambda: self.server.metric("objectio_store_garbage_backlog") == 0, seconds_max)
+        backlogs = ("objectio_store_ended_uploads", "objectio_store_garbage_backlog")
+        eventually(lambda: not any(self.server.metric(name) for name in backlogs), seconds_max)
 
     def wait_repaired(self, seconds_max=60):
         eventually(lambda: self.server.metric("objectio_store_repair_backlog") == 0, seconds_max)

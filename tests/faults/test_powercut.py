@@ -287,10 +287,12 @@ async def check_objects(store, possible):
 async def sweep(store, seconds_max=30):
     """Until two scrubs have looked at everything, and repair and the collector are done."""
     deadline = asyncio.get_running_loop().time() + seconds_max
-    passes = store.scrubber.finished + 2
+    upkeep = store.upkeep
+    passes = upkeep.scrubber.finished + 2
 
     def busy():
-        return store.scrubber.finished < passes or store.repairer.backlog or store.collector.backlog
+        scrubbing = upkeep.scrubber.finished < passes
+        return scrubbing or upkeep.repairer.backlog or store.cleaning or upkeep.collector.backlog
 
     while busy():
         assert asyncio.get_running_loop().time() < deadline, "the sweeps do not end"

@@ -31,9 +31,13 @@ from objectio.osd.store import LogStoreConfig, LogStoreFactory
 from objectio.placement import rendezvous
 from objectio.store import garbage
 from objectio.store.devices import Devices, Slot
+from objectio.store.journal import Journal
+from objectio.store.maintenance import Maintenance
 from objectio.store.pools import Pools
+from objectio.store.presence import BlobsInUse
 from objectio.store.repair_blob import answered, submitted
-from objectio.store.service import ObjectStore, StoreSettings
+from objectio.store.service import ObjectStore
+from objectio.store.settings import StoreSettings
 from objectio.store.verify import mask_of
 from objectio.testing.context import make_context
 from objectio.testing.damage import flip_payload_bytes
@@ -127,12 +131,37 @@ class Kit:
         record = PoolRecord(*self._shape, "disk", 8, "rendezvous")
         osds = tuple(Osd(id=OsdId(slot.osd)) for slot in self.slots)
         await self.pools.load(record, ClusterMap(epoch=1, osds=osds), "")
-        self.store = ObjectStore(self.kv, self.devices, self.pools, StoreSettings(**self._settings))
-        await self.store.start()
+        await self.start_store()
         return self
+
+    async def start_store(self):
+        """Serving and upkeep in one process."""
+        settings, slow = StoreSettings(**self._settings), set()
+        self.in_use = BlobsInUse()
+        self.maintenance = Maintenance(
+            self.kv,
+            self.devices,
+            self.pools,
+            settings,
+            presence=self.in_use,
+            in_use=self.in_use,
+            journal=Journal(self.kv, self.devices),
+            slow=slow,
+        )
+        self.store = ObjectStore(
+            self.kv,
+            self.devices,
+            self.pools,
+            settings,
+            in_use=self.in_use,
+            upkeep=self.maintenance,
+            slow=slow,
+        )
+        await self.maintenance.start()
 
     async def stop(self):
         await self.store.stop()
+        await self.maintenance.stop()
         await self.devices.stop()
         await self.kv.close()
 
@@ -168,11 +197,11 @@ class Kit:
         deadline = time.monotonic() + 20
         while True:
             left = [row for row in self.rows() if row[:1] in (b"g", b"x", b"e")]
-            if not left and not self.store.collector._abandoned:
+            if not left and not self.maintenance.collector._abandoned:
                 return
             assert time.monotonic() < deadline, left
-            self.store.collector.wake()
-            self.store.repairer.wake()
+            self.maintenance.collector.wake()
+            self.maintenance.repairer.wake()
             await asyncio.sleep(0.002)
 
     async def refilled(self):
@@ -180,7 +209,7 @@ class Kit:
         deadline = time.monotonic() + 20
         while left := [row for row in self.rows() if row.startswith((keys.REFILLS, keys.REPAIRS))]:
             assert time.monotonic() < deadline, left
-            self.store.repairer.wake()
+            self.maintenance.repairer.wake()
             await asyncio.sleep(0.002)
 
     async def take_out(self, osd):
@@ -258,7 +287,7 @@ class SlowKit(Kit):
 
     async def start(self):
         await super().start()
-        await self.store.rebalancer.stop()  # the moves are made by hand
+        await self.maintenance.rebalancer.stop()  # the moves are made by hand
         await self.store.create_bucket("bucket", owner="me")
         self.store.reads._damaged = lambda ref, mask: self.damage.append(mask)
         return self
@@ -350,7 +379,7 @@ class Watch:
         self.gate = asyncio.Event()
         self.gate.set()
         self.before = None
-        repairer = lab.store.repairer
+        repairer = lab.maintenance.repairer
         mend, read = repairer._mender.mend, repairer._mender._checks.read
 
         async def watched_mend(ref, suspects, *, examine, margin):
@@ -413,6 +442,10 @@ class Lab:
     def store(self):
         return self.kit.store
 
+    @property
+    def maintenance(self):
+        return self.kit.maintenance
+
     def ref(self, size):
         return next(ref for ref in self.refs if ref.size == size)
 
@@ -450,7 +483,7 @@ class Lab:
                 await self.delete(ref, stripe, position)
 
     def report(self, ref, *positions):
-        self.store.repairer.damaged(ref, mask_of(positions))
+        self.maintenance.repairer.damaged(ref, mask_of(positions))
 
     def watch(self):
         return Watch(self)
@@ -483,7 +516,7 @@ class Lab:
 
     async def scrub(self):
         """A pass, from its begin to its end. Returns its report."""
-        scrubber = self.kit.store.scrubber
+        scrubber = self.kit.maintenance.scrubber
         before = scrubber.finished
         scrubber.start_now()
         await self.until(lambda: scrubber.finished > before)
@@ -496,7 +529,7 @@ class Lab:
             await asyncio.sleep(0.002)
 
     async def repaired(self):
-        await self.until(lambda: self.kit.store.repairer.backlog == 0)
+        await self.until(lambda: self.kit.maintenance.repairer.backlog == 0)
 
     async def clean(self):
         """Nothing is wrong any more, and that was read."""

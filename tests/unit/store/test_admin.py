@@ -44,13 +44,13 @@ class Numbers:
 
 
 def admin_of(kit, **more):
-    store = kit.store
+    upkeep = kit.maintenance
     parts = {
-        "repairer": store.repairer,
-        "scrubber": store.scrubber,
-        "rebalancer": store.rebalancer,
+        "repairer": upkeep.repairer,
+        "scrubber": upkeep.scrubber,
+        "rebalancer": upkeep.rebalancer,
         "journal": Journal(),
-        "slow": lambda: store.reads.slow,
+        "slow": lambda: kit.store.reads.slow,
         "surroundings": Surroundings(
             data_dir=str(kit.where), kv_driver="lmdb", scrub_interval_seconds=604_800
         ),

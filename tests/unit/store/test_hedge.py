@@ -349,7 +349,7 @@ async def test_repair_spares_slow_devices_as_sources(slow):
         await slow.remove_shard(info.key, members[3])
     reads = slow.gates[members[0]].reads
     (ref,) = slow.refs()
-    slow.store.repairer.damaged(ref, 1 << 3)
+    slow.maintenance.repairer.damaged(ref, 1 << 3)
     async with asyncio.timeout(ENOUGH_SECONDS):
         while await slow.shards_at(members[3]) != before:
             await asyncio.sleep(0.01)

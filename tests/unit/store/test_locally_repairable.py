@@ -97,7 +97,7 @@ async def test_repair_of_one_shard_reads_its_group(kit, position):
     del device.shards[key]
     reads = count_reads(kit)
     row = next(raw for key, raw in kit.rows().items() if key.startswith(keys.BLOBS))
-    kit.store.repairer.damaged(decode_blob_row(row).ref, 1 << position)
+    kit.maintenance.repairer.damaged(decode_blob_row(row).ref, 1 << position)
     deadline = time.monotonic() + 10
     while key not in device.shards:
         assert time.monotonic() < deadline

@@ -40,7 +40,7 @@ async def copy_shard(kit, key, source, target):
 
 def set_pool(kit, **fields):
     pools = kit.store.pools
-    pools.current = pools._pools[pools.current.id] = pools.current._replace(**fields)
+    pools._current = pools._pools[pools.current.id] = pools.current._replace(**fields)
 
 
 def begin_move(kit, ref, *positions):

@@ -12,7 +12,6 @@ import pytest
 from objectio.errors import InsufficientShards
 from objectio.meta import keys
 from objectio.meta.records import decode_blob_row
-from objectio.store import garbage
 from objectio.store.garbage import garbage_row
 
 
@@ -57,7 +56,7 @@ async def test_any_two_of_six_may_be_lost(kit, read_all, how, lost):
     if how != "down":
         for row, raw in kit.rows().items():
             if row.startswith(keys.BLOBS):  # also what the reads did not touch
-                kit.store.repairer.damaged(decode_blob_row(raw).ref, 0b111111)
+                kit.maintenance.repairer.damaged(decode_blob_row(raw).ref, 0b111111)
         deadline = time.monotonic() + 10
         while not whole(kit):
             assert time.monotonic() < deadline
@@ -115,7 +114,7 @@ async def test_a_disk_that_is_replaced_again_while_it_is_filled(kit):
     for key, data in objects.items():
         await kit.put(key, data)
     before = kit.shards()[2]
-    mend, count = kit.store.repairer._mender.mend, 0
+    mend, count = kit.maintenance.repairer._mender.mend, 0
 
     async def replacing(*args, **more):
         nonlocal count
@@ -124,11 +123,11 @@ async def test_a_disk_that_is_replaced_again_while_it_is_filled(kit):
             await kit.replace(2)
         return await mend(*args, **more)
 
-    kit.store.repairer._mender.mend = replacing
+    kit.maintenance.repairer._mender.mend = replacing
     await kit.replace(2)
     deadline = time.monotonic() + 10
     while kit.shards().get(2) != before:
-        kit.store.repairer.wake()
+        kit.maintenance.repairer.wake()
         assert time.monotonic() < deadline
         await asyncio.sleep(0.005)
 
@@ -166,7 +165,7 @@ async def test_deletes_reach_a_disk_that_was_away(kit):
     for i in range(5):
         await kit.store.delete_object("bucket", b"%d" % i)
     await asyncio.sleep(0.05)
-    await kit.store.collector.collect()
+    await kit.maintenance.collector.collect()
     held = kit.shards()
     assert not any(held.values())
     assert [row for row in kit.rows() if row[:1] == b"g"], "the absent disk was forgotten"
@@ -194,7 +193,7 @@ async def test_what_is_being_read_is_not_collected(kit, read_all):
     await kit.put(b"key", b"new")
     await kit.store.delete_object("bucket", b"key")
     await asyncio.sleep(0.05)
-    await kit.store.collector.collect()
+    await kit.maintenance.collector.collect()
     for reader in readers:
         assert await read_all(reader) == data
         reader.close()
@@ -203,9 +202,8 @@ async def test_what_is_being_read_is_not_collected(kit, read_all):
     assert not any(kit.shards().values())
 
 
-async def test_the_sweep_takes_orphans_and_nothing_else(kit, monkeypatch):
+async def test_the_sweep_takes_orphans_and_nothing_else(kit):
     """Also while objects are written and deleted."""
-    monkeypatch.setattr(garbage, "_YOUNG_MS", 0)
     for i in range(10):
         await kit.put(b"%d" % i, noise(3000, i))
     orphans = 0
@@ -220,7 +218,9 @@ async def test_the_sweep_takes_orphans_and_nothing_else(kit, monkeypatch):
                 await kit.store.delete_object("bucket", b"new%d" % i)
 
     async def sweep():
-        return sum([await kit.store.collector.sweep(osd) for _ in range(10) for osd in range(6)])
+        return sum(
+            [await kit.maintenance.collector.sweep(osd) for _ in range(10) for osd in range(6)]
+        )
 
     _, swept = await asyncio.gather(write(), sweep())
     assert swept >= orphans * 6
@@ -229,8 +229,7 @@ async def test_the_sweep_takes_orphans_and_nothing_else(kit, monkeypatch):
             assert await kit.get(b"new%d" % i) == noise(3000 + 9000 * (i % 2), i)
 
 
-async def test_repair_of_what_is_deleted_meanwhile_leaves_nothing(kit, monkeypatch):
-    monkeypatch.setattr(garbage, "_YOUNG_MS", 0)
+async def test_repair_of_what_is_deleted_meanwhile_leaves_nothing(kit):
     for turn in range(12):
         await kit.put(b"key", noise(30_000, turn))
         for osd in (turn % 6, (turn + 1) % 6):
@@ -240,10 +239,10 @@ async def test_repair_of_what_is_deleted_meanwhile_leaves_nothing(kit, monkeypat
             await asyncio.sleep(0)
         await reading
         await kit.store.delete_object("bucket", b"key")
-        kit.store.repairer.wake()
+        kit.maintenance.repairer.wake()
     await kit.settle()
     await asyncio.sleep(0.05)
     for osd in range(6):
-        await kit.store.collector.sweep(osd)
+        await kit.maintenance.collector.sweep(osd)
     assert not any(kit.shards().values())
     assert {row[:1] for row in kit.rows()} == {b"c", b"B"}

@@ -33,7 +33,7 @@ async def test_one_lost_shard_costs_k_reads_of_each_stripe(lab, filled, watch):
     await lab.repaired()
     assert len(watch.reads) == 3 * 4
     assert not [read for read in watch.reads if read[2] == 1], "what is not there was read"
-    status = lab.store.repairer.status()
+    status = lab.maintenance.repairer.status()
     assert status.repaired_shards == 3
     assert status.repaired_bytes == sum(-(-size // 4) for size in (8192, 8192, 3616))
     await lab.clean()
@@ -45,7 +45,7 @@ async def test_two_lost_shards_are_made_from_one_reading(lab, filled, watch):
     lab.report(ref, 1)  # the other is noticed on the way
     await lab.repaired()
     assert len(watch.reads) == 3 * 4
-    assert lab.store.repairer.repaired_shards == 6
+    assert lab.maintenance.repairer.repaired_shards == 6
     await lab.clean()
 
 
@@ -54,7 +54,7 @@ async def test_a_suspect_that_reads_well_is_no_suspect(lab, filled, watch):
     lab.report(ref, 2)
     await lab.repaired()
     assert watch.reads == [(ref, 0, 2)]
-    assert lab.store.repairer.repaired_shards == 0
+    assert lab.maintenance.repairer.repaired_shards == 0
 
 
 async def test_a_source_that_is_damaged_is_repaired_as_well(lab, filled, watch):
@@ -63,7 +63,7 @@ async def test_a_source_that_is_damaged_is_repaired_as_well(lab, filled, watch):
     lab.flip(ref, 0, 0)
     lab.report(ref, 5)
     await lab.repaired()
-    assert lab.store.repairer.repaired_shards == 2
+    assert lab.maintenance.repairer.repaired_shards == 2
     assert len(watch.reads) == 5
     await lab.clean()
 
@@ -118,8 +118,8 @@ async def test_what_could_not_be_synced_keeps_its_row(lab, filled):
     store.submit_sync = lambda done: done(DeviceFailed("a cable"))
     lab.report(ref, 1, 3)
     await lab.until(lambda: lab.repair_rows == {ref.blob: RepairRecord(1 << 3)})
-    await lab.until(lambda: lab.store.repairer.status().blocked == 1)
-    assert lab.store.repairer.status().waiting
+    await lab.until(lambda: lab.maintenance.repairer.status().blocked == 1)
+    assert lab.maintenance.repairer.status().waiting
 
 
 async def test_shards_that_do_not_fit_are_repaired_after_a_restart(lab, filled):
@@ -129,7 +129,7 @@ async def test_shards_that_do_not_fit_are_repaired_after_a_restart(lab, filled):
     await lab.kit.kv.commit([], [(row, RepairRecord(1 << 4, examine=True).pack())])
     await lab.open()
     await lab.clean()
-    assert lab.store.repairer.repaired_shards == 1
+    assert lab.maintenance.repairer.repaired_shards == 1
     await lab.check(filled)
 
 
@@ -156,7 +156,7 @@ async def test_the_least_margin_first(lab, filled, watch, monkeypatch):
 
 async def test_more_rows_than_the_queue_holds(lab, filled, watch, monkeypatch):
     monkeypatch.setattr(repair, "_AT_ONCE", 1)
-    lab.store.repairer._queue._limit = 4
+    lab.maintenance.repairer._queue._limit = 4
     monkeypatch.setattr(repair, "_QUEUE_MAX", 4)
     watch.gate.clear()
     for number, ref in enumerate(lab.refs):
@@ -164,7 +164,7 @@ async def test_more_rows_than_the_queue_holds(lab, filled, watch, monkeypatch):
         await lab.lose(ref, *positions)
         lab.report(ref, *positions)
     await lab.until(lambda: len(lab.repair_rows) == 15)
-    assert sum(lab.store.repairer.status().waiting.values()) == 15
+    assert sum(lab.maintenance.repairer.status().waiting.values()) == 15
     begun = len(watch.blobs)
     watch.gate.set()
     await lab.repaired()
@@ -175,7 +175,7 @@ async def test_more_rows_than_the_queue_holds(lab, filled, watch, monkeypatch):
 
 async def test_a_row_outlives_the_walk_that_has_queued_its_blob(lab, filled, monkeypatch):
     """A walk is given up when a device comes or goes, and then its jobs are dropped."""
-    ref, repairer = lab.ref(8192), lab.store.repairer
+    ref, repairer = lab.ref(8192), lab.maintenance.repairer
     await lab.lose(ref, 1)
     monkeypatch.setattr(repair, "_AT_ONCE", 0)
     answer = repairer._submit(ref, 2)
@@ -191,7 +191,7 @@ async def test_a_row_outlives_the_walk_that_has_queued_its_blob(lab, filled, mon
 
 async def test_what_has_no_margin_does_not_wait_for_the_rate(lab, filled, watch):
     """A rate of one byte a second: the first blob of each margin spends more than there is."""
-    repairer = lab.store.repairer
+    repairer = lab.maintenance.repairer
     repairer._bucket._rate = repairer._bucket._burst = repairer._bucket._tokens = 1
     for ref in lab.refs[:6]:
         await lab.lose(ref, 2)
@@ -210,7 +210,7 @@ async def test_what_has_no_margin_does_not_wait_for_the_rate(lab, filled, watch)
 
 
 async def test_urgent_while_anything_has_no_margin(lab, filled, watch):
-    repairer = lab.store.repairer
+    repairer = lab.maintenance.repairer
     await lab.repaired()
     assert not repairer.urgent
     watch.gate.clear()
@@ -247,11 +247,11 @@ async def test_a_blob_waits_for_its_device(lab, filled, watch):
     await lab.kit.take_out(osd)
     lab.report(ref, 2)
     await lab.until(lambda: lab.repair_rows)
-    await lab.until(lambda: lab.store.repairer.status().blocked == 1)
-    lab.store.repairer.wake()
-    await lab.until(lambda: not lab.store.repairer._work.is_set())
+    await lab.until(lambda: lab.maintenance.repairer.status().blocked == 1)
+    lab.maintenance.repairer.wake()
+    await lab.until(lambda: not lab.maintenance.repairer._work.is_set())
     assert watch.blobs == []
-    assert lab.store.repairer.status().waiting == {1: 1}
+    assert lab.maintenance.repairer.status().waiting == {1: 1}
     await lab.kit.put_back(osd)
     await lab.clean()
     assert len(watch.blobs) == 1
@@ -264,19 +264,19 @@ async def test_a_blob_that_cannot_be_read_is_not_tried_all_the_time(lab, filled,
     await lab.lose(ref, 1, 2)
     lab.report(ref, 1, 2)
     await lab.until(lambda: watch.blobs)
-    await lab.until(lambda: lab.store.repairer.status().blocked == 1)
+    await lab.until(lambda: lab.maintenance.repairer.status().blocked == 1)
     for _ in range(5):
-        lab.store.repairer._look_at_once()
-        await lab.until(lambda: not lab.store.repairer._pass_due)
+        lab.maintenance.repairer._look_at_once()
+        await lab.until(lambda: not lab.maintenance.repairer._pass_due)
     assert len(watch.blobs) == 1
-    assert lab.store.repairer.status().waiting == {-1: 1}
+    assert lab.maintenance.repairer.status().waiting == {-1: 1}
     await lab.kit.put_back(members[0])
     await lab.clean()
     await lab.check(filled)
 
 
 async def test_a_full_disk_is_left_alone_for_longer_and_longer(lab, filled, watch):
-    repairer = lab.store.repairer
+    repairer = lab.maintenance.repairer
     now = 1000.0
     repairer._backoff._clock = lambda: now
     osd = 3
@@ -316,7 +316,7 @@ async def test_a_device_that_fails_does_not_take_the_others_with_it(lab, filled)
     infos = await lab.device(ref, 1).stat([lab.key(ref, stripe, 1) for stripe in range(9)])
     assert None not in infos
     lab.kit.unruly[members[4]].fails = None
-    lab.store.repairer.wake()
+    lab.maintenance.repairer.wake()
     await lab.clean()
     await lab.check(filled)
 
@@ -340,18 +340,18 @@ async def test_a_slow_device_holds_up_nobody_who_reads_from_others(lab, filled):
 
     store.plan_read = stuck
     try:
-        lab.store.scrubber.start_now()
+        lab.maintenance.scrubber.start_now()
         await lab.until(waiting.is_set)
         for ref in lab.refs:
             position = next(at for at, each in enumerate(lab.members(ref)) if each != osd)
             await lab.lose(ref, position)
             lab.report(ref, position)
         await lab.repaired()
-        assert lab.store.repairer.repaired_shards == sum(
+        assert lab.maintenance.repairer.repaired_shards == sum(
             -(-len(data) // 8192) for data in filled.values()
         )
-        assert not lab.store.scrubber.finished
+        assert not lab.maintenance.scrubber.finished
     finally:
         answer.set()
-    await lab.until(lambda: lab.store.scrubber.finished)
+    await lab.until(lambda: lab.maintenance.scrubber.finished)
     await lab.clean()

@@ -31,8 +31,8 @@ async def test_a_refill_reads_nothing_from_the_blank_disk(lab, filled, watch):
         assert lab.kit.pools.get(ref.pool).members(ref.blob)[position] != 2
     stripes = sum(-(-len(data) // 8192) for data in filled.values())
     assert len(watch.reads) == 4 * stripes
-    assert lab.store.repairer.repaired_shards == stripes
-    assert lab.store.repairer.status().refilling == []
+    assert lab.maintenance.repairer.repaired_shards == stripes
+    assert lab.maintenance.repairer.status().refilling == []
     await lab.clean()
 
 
@@ -51,11 +51,11 @@ async def test_two_disks_are_refilled_from_one_reading(lab, filled, watch):
     watch.gate.clear()
     await lab.kit.replace(2)
     await lab.kit.replace(5)
-    assert lab.store.repairer.status().refilling != []
+    assert lab.maintenance.repairer.status().refilling != []
     watch.gate.set()
     await lab.repaired()
     stripes = sum(-(-len(data) // 8192) for data in filled.values())
-    assert lab.store.repairer.repaired_shards == 2 * stripes
+    assert lab.maintenance.repairer.repaired_shards == 2 * stripes
     # The few that were under way when the second one went are read twice.
     assert len(watch.reads) <= 4 * (stripes + 9 * repair._AT_ONCE)
     await lab.clean()
@@ -90,12 +90,12 @@ async def test_least_margin_first_when_a_second_disk_goes(lab, monkeypatch):
     first_other = next(at for at, blob in enumerate(after) if blob not in both)
     assert set(after[:first_other]) == both, "some that had more left came first"
     assert set(watch.margins[5 : 5 + first_other]) == {0}
-    assert not lab.store.repairer.urgent
+    assert not lab.maintenance.repairer.urgent
     assert await lab.has_all(2)
     assert await lab.has_all(5)
     # Nothing is written twice: what was refilled before is passed over.
     wanted = sum(len({2, 5} & set(lab.members(ref))) for ref in lab.refs)
-    assert lab.store.repairer.repaired_shards == wanted
+    assert lab.maintenance.repairer.repaired_shards == wanted
     await lab.clean()
     await lab.check(objects)
 
@@ -163,10 +163,10 @@ async def test_an_old_copy_of_a_disk_is_brought_up_to_date(lab, filled, watch):
             payload = await lab.read(stale, 0, position)
             await lab.write(stale, 0, position, payload, generation=1)
     await lab.kit.kv.commit([], [(keys.refill(osd), b"opened 5 times before 7")])
-    lab.store.repairer.up(osd, blank=False)
+    lab.maintenance.repairer.up(osd, blank=False)
     await lab.repaired()
     wanted = sum(-(-ref.size // 8192) for ref in late) + 1
-    assert lab.store.repairer.repaired_shards == wanted
+    assert lab.maintenance.repairer.repaired_shards == wanted
     assert len(watch.reads) == 4 * wanted
     await lab.clean()
     await lab.check(filled)
@@ -180,12 +180,12 @@ async def test_what_a_walk_cannot_make_gets_a_row_of_its_own(lab, filled):
     await lab.kit.replace(3)
     await lab.until(lambda: not lab.kit.kv.scan_prefix(keys.REFILLS))
     await lab.until(lambda: lab.repair_rows == {ref.blob: RepairRecord(1 << at)})
-    status = lab.store.repairer.status()
+    status = lab.maintenance.repairer.status()
     assert (status.refilling, status.blocked) == ([], 1)
 
 
 async def test_a_full_disk_holds_its_walk_up_and_no_other(lab, filled, watch):
-    repairer = lab.store.repairer
+    repairer = lab.maintenance.repairer
     now = 1000.0
     repairer._backoff._clock = lambda: now
     watch.gate.clear()
@@ -208,7 +208,7 @@ async def test_the_outlook_of_a_refill(lab, filled, watch):
     watch.gate.clear()
     await lab.kit.replace(2)
     await lab.until(lambda: watch.blobs)
-    status = lab.store.repairer.status()
+    status = lab.maintenance.repairer.status()
     assert status.waiting == {1: len(filled)}
     stripes = [
         min(8192, len(data) - at) for data in filled.values() for at in range(0, len(data), 8192)
@@ -217,7 +217,7 @@ async def test_the_outlook_of_a_refill(lab, filled, watch):
     assert (status.refilling, status.active) == ([2], True)
     watch.gate.set()
     await lab.repaired()
-    status = lab.store.repairer.status()
+    status = lab.maintenance.repairer.status()
     assert (status.waiting, status.bytes_left, status.refilling) == ({}, 0, [])
     assert status.repaired_bytes == sum(-(-size // 4) for size in stripes)
     assert status.bytes_per_second > 0

@@ -37,7 +37,7 @@ async def test_a_healthy_store(lab, filled):
     stored = sum(ref.size for ref in lab.refs) * 6 / 4
     assert stored <= report.bytes <= stored + stripes * 6 * 4
     assert report.begun_ms <= report.finished_ms
-    status = lab.store.scrubber.status()
+    status = lab.maintenance.scrubber.status()
     assert (status.running, status.current, status.last) == (False, None, report)
 
 
@@ -200,8 +200,8 @@ async def test_a_misplaced_shard_that_is_needed_comes_home(lab, filled):
     report = await lab.scrub()
     assert (report.misplaced, report.missing, report.unrepairable) == (1, 3, 1)
     assert await lab.read(ref, 0, 1) == payload
-    lab.store.repairer._unmendable.clear()
-    lab.store.repairer.wake()
+    lab.maintenance.repairer._unmendable.clear()
+    lab.maintenance.repairer.wake()
     await lab.clean()
     await lab.check(filled)
 
@@ -235,7 +235,7 @@ async def test_what_cannot_be_read_is_told(lab, filled):
 
 async def test_the_stores_own_shards_are_read_and_left_alone(lab, filled):
     heard = []
-    lab.store.scrubber.own_damaged = lambda: heard.append(True)
+    lab.maintenance.scrubber.own_damaged = lambda: heard.append(True)
     ref = lab.ref(5000)._replace(blob=BlobId(RESERVED_PREFIX + b"journal.01"))
     for position in (0, 1):
         await lab.write(ref, 0, position, b"a line of the journal" * 10)
@@ -250,14 +250,14 @@ async def test_the_stores_own_shards_are_read_and_left_alone(lab, filled):
 
 
 async def test_what_is_deleted_meanwhile_is_not_damaged(lab, filled, monkeypatch):
-    census = lab.store.scrubber._census
+    census = lab.maintenance.scrubber._census
     examine = census._examine
 
     async def slowly(ref, stripe):
         if ref.size == 70_000 and stripe == 4:
             for number in range(2):
                 await lab.store.delete_object("bucket", b"70000/%d" % number)
-            await lab.store.collector.collect()
+            await lab.maintenance.collector.collect()
         return await examine(ref, stripe)
 
     monkeypatch.setattr(census, "_examine", slowly)
@@ -271,7 +271,7 @@ async def test_a_pass_goes_on_after_a_restart_and_the_last_report_stays(lab, fil
     monkeypatch.setattr(scrub, "_PAGE", 2)
     first = await lab.scrub()
     looks = []
-    census = lab.store.scrubber._census
+    census = lab.maintenance.scrubber._census
     blob = census.blob
 
     async def cut(ref):
@@ -282,22 +282,22 @@ async def test_a_pass_goes_on_after_a_restart_and_the_last_report_stays(lab, fil
 
     monkeypatch.setattr(census, "blob", cut)
     await lab.delete(lab.refs[0], 0, 0)
-    lab.store.scrubber.start_now()
+    lab.maintenance.scrubber.start_now()
     await lab.until(lambda: len(looks) > 5)
     record = decode_scrub(lab.kit.kv.get(keys.SCRUB))
     assert record.counts["blobs"] == 4
     assert record.counts["missing"] == 1
     assert record.last == first
     await lab.open()
-    await lab.until(lambda: lab.store.scrubber.finished)
-    report = lab.store.scrubber.status().last
+    await lab.until(lambda: lab.maintenance.scrubber.finished)
+    report = lab.maintenance.scrubber.status().last
     assert report.begun_ms == record.begun_ms
     assert (report.blobs, report.healthy) == (len(filled), len(filled) - 1)
     assert report.missing == 1
     await lab.open()
-    await lab.until(lambda: lab.store.scrubber.status().last is not None)
-    assert lab.store.scrubber.status().last == report
-    assert not lab.store.scrubber.status().running
+    await lab.until(lambda: lab.maintenance.scrubber.status().last is not None)
+    assert lab.maintenance.scrubber.status().last == report
+    assert not lab.maintenance.scrubber.status().running
     await lab.clean()
 
 
@@ -310,8 +310,8 @@ async def test_a_pass_goes_on_among_the_devices(lab, filled):
     for position in range(6):
         await lab.write(lab.ref(5000)._replace(blob=blob), 0, position, b"nobody's")
     await lab.open()
-    await lab.until(lambda: lab.store.scrubber.finished)
-    report = lab.store.scrubber.status().last
+    await lab.until(lambda: lab.maintenance.scrubber.finished)
+    report = lab.maintenance.scrubber.status().last
     assert (report.begun_ms, report.blobs, report.healthy) == (1, 7, 7)
     assert report.orphaned <= sum(osd > 3 for osd in members)
 
@@ -357,7 +357,7 @@ async def test_no_false_alarms_while_objects_come_and_go(lab, filled):
         assert report.healthy == report.blobs
     stop = True
     await asyncio.gather(*writers)
-    await lab.until(lambda: lab.store.collector.backlog == 0)
+    await lab.until(lambda: lab.maintenance.collector.backlog == 0)
     await lab.clean()
 
 
@@ -375,7 +375,7 @@ async def test_progress_and_the_next_time(lab, monkeypatch):
     monkeypatch.setattr(scrub, "_PAGE", 2)
     await lab.open(scrub_interval_seconds=1000)
     await lab.fill()
-    scrubber = lab.store.scrubber
+    scrubber = lab.maintenance.scrubber
     await lab.until(lambda: scrubber.status().next_ms)
     seen = []
     blob = scrubber._census.blob

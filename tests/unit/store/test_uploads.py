@@ -119,7 +119,11 @@ async def test_what_a_crash_left_of_an_ended_upload_is_cleaned_at_the_next_start
     await asyncio.gather(*kit.store._uploads._cleaning)
     assert {b"e", b"p"} <= kinds(kit)
     del kit.store._uploads._clean
-    await kit.store._uploads.start()
+    await kit.maintenance.ended.stop()
+    kit.maintenance.ended.start()
+    async with asyncio.timeout(20):
+        while {b"e", b"p"} & kinds(kit):
+            await asyncio.sleep(0.002)
     assert await kit.get(b"key") == data[: 18 * 300]
     await kit.store.delete_object("bucket", b"key")
     await assert_empty(kit)

@@ -118,7 +118,7 @@ async def test_a_straggler_keeps_its_buffer_until_it_is_done(make_kit, size):
     await writing
     assert await kit.get(b"slow") == data
     await kit.settle()
-    assert kit.store.writer.active == set()
+    assert kit.in_use.active == set()
     assert kit.store._write_budget.used_bytes == 0
 
 
@@ -171,7 +171,7 @@ async def test_a_payload_that_breaks_its_word_leaves_nothing(kit, size, make, er
     assert await kit.get(b"key") == b"before"
     assert kit.shards() == shards
     assert kit.rows() == rows
-    assert kit.store.writer.active == set()
+    assert kit.in_use.active == set()
     assert kit.store._write_budget.used_bytes == 0
 
 
@@ -188,7 +188,7 @@ async def test_cancelled_at_any_moment_it_is_all_or_nothing(kit, size):
         await asyncio.gather(task, return_exceptions=True)
     await kit.settle()
     assert await kit.get(b"key") in (b"before", data)
-    assert kit.store.writer.active == set()
+    assert kit.in_use.active == set()
     assert kit.store._write_budget.used_bytes == 0
     blobs = {key.blob for shards in kit.shards().values() for key in shards}
     assert {row[1:] for row in kit.rows() if row[:1] == b"r"} == blobs
@@ -235,7 +235,7 @@ async def test_a_commit_that_goes_through_after_its_caller_left_keeps_its_shards
         await asyncio.sleep(milliseconds / 1000)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await kit.store.collector._delete_abandoned()  # at once, without its pause
+        await kit.maintenance.collector._delete_abandoned()  # at once, without its pause
     await kit.settle()
     found = await kit.store.list_objects("bucket")
     for each in found.objects:

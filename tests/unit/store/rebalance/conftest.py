@@ -27,7 +27,6 @@ from objectio.store import garbage, rebalance
 from objectio.store.clustermap import load_map
 from objectio.store.devices import Devices, Slot
 from objectio.store.pools import Pools
-from objectio.store.service import ObjectStore, StoreSettings
 from objectio.testing.context import make_context
 
 GROUPS = 16
@@ -182,10 +181,7 @@ async def cluster(make_kit, tmp_path):
             placement = rendezvous.DRIVER.open(NoConfig(), make_context(tmp_path))
             self.pools = Pools(self.kv, codes, lambda name: placement)
             await self.pools.load(self.shape, await load_map(self.kv, self.osds), "")
-            self.store = ObjectStore(
-                self.kv, self.devices, self.pools, StoreSettings(**self._settings)
-            )
-            await self.store.start()
+            await self.start_store()
             if wait:
                 await self.settled()
             return self
@@ -223,16 +219,16 @@ async def cluster(make_kit, tmp_path):
         async def until(self, ask, seconds=20):
             deadline = time.monotonic() + seconds
             while not ask():
-                assert time.monotonic() < deadline, self.store.rebalancer.status()
+                assert time.monotonic() < deadline, self.maintenance.rebalancer.status()
                 await asyncio.sleep(0.002)
 
         async def settled(self):
-            store = self.store
+            upkeep = self.maintenance
             await self.until(
                 lambda: (
-                    not store.rebalancer.backlog
-                    and not store.collector.backlog
-                    and not store.repairer.backlog
+                    not upkeep.rebalancer.backlog
+                    and not upkeep.collector.backlog
+                    and not upkeep.repairer.backlog
                 )
             )
 

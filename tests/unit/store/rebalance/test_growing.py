@@ -26,11 +26,11 @@ async def test_the_epoch_ascends_with_each_change_and_only_then(cluster, plain):
     assert kit.epoch == 2
     await kit.reconfigure(*plain(*range(6)), Osd(id=OsdId(6), weight=2.0))
     assert kit.epoch == 3
-    await kit.store.rebalancer.drain(6)
+    await kit.maintenance.rebalancer.drain(6)
     assert kit.epoch == 4
     await kit.until(kit.out(6))
     assert kit.epoch == 4, "who is out has been so for the map since the drain began"
-    await kit.store.rebalancer.undrain(6)
+    await kit.maintenance.rebalancer.undrain(6)
     assert (kit.epoch, kit.membership(6)) == (5, "in")
 
 
@@ -43,13 +43,13 @@ async def test_a_disk_that_left_the_configuration_is_missed_and_not_forgotten(
     await kit.reconfigure(*plain(*range(6)))
     assert "OSD 6 is not in the configuration any more" in caplog.text
     assert kit.pools.current.groups == before
-    assert kit.store.rebalancer.absent == [6]
-    health = kit.store.health()
+    assert kit.maintenance.rebalancer.absent == [6]
+    health = kit.maintenance.health()
     assert health["degraded"]
     assert "6" in health["osds_down"]
     await kit.check_objects()
     await kit.reconfigure(*plain(*range(7)))
-    assert not kit.store.health()["degraded"]
+    assert not kit.maintenance.health()["degraded"]
     await kit.check_settled()
 
 
@@ -57,11 +57,11 @@ async def test_a_disk_that_left_for_good_is_removed_and_then_left_out_of_the_map
     kit = await cluster(plain(*range(7)))
     await kit.fill()
     await kit.reconfigure(*plain(*range(6)))
-    await kit.store.rebalancer.remove(6)
+    await kit.maintenance.rebalancer.remove(6)
     await kit.settled()
-    assert kit.store.rebalancer.absent == []
+    assert kit.maintenance.rebalancer.absent == []
     await kit.check_settled()
-    assert not kit.store.health()["degraded"]
+    assert not kit.maintenance.health()["degraded"]
     await kit.restart()
     assert [osd.id for osd in kit.pools.cluster.osds] == list(range(6))
     assert kit.membership(6) == "out", "its number is never used again by itself"
@@ -85,7 +85,7 @@ async def test_new_disks_get_their_share_and_what_was_there_stays_whole(cluster,
     assert ideal - 1 <= moved <= ideal + 1
     assert max(kit.positions().values()) - min(kit.positions().values()) <= 2
     await kit.check_settled()
-    status = kit.store.rebalancer.status()
+    status = kit.maintenance.rebalancer.status()
     assert status.moved_shards > 0
     assert (status.groups_moving, status.groups_waiting, status.bytes_left) == (0, 0, 0)
 
@@ -93,12 +93,12 @@ async def test_new_disks_get_their_share_and_what_was_there_stays_whole(cluster,
 async def test_a_new_host_ends_a_spread_that_was_degraded(cluster, on_hosts):
     kit = await cluster(on_hosts(5, 2), domain="host")
     await kit.fill()
-    (sentence,) = kit.store.rebalancer.status().degraded_spread
+    (sentence,) = kit.maintenance.rebalancer.status().degraded_spread
     assert "6 hosts, there are 5" in sentence
-    assert kit.store.health()["degraded"]
+    assert kit.maintenance.health()["degraded"]
     await kit.reconfigure(*on_hosts(6, 2))
-    assert kit.store.rebalancer.status().degraded_spread == []
-    assert not kit.store.health()["degraded"]
+    assert kit.maintenance.rebalancer.status().degraded_spread == []
+    assert not kit.maintenance.health()["degraded"]
     await kit.check_settled()
     for members in kit.pools.current.groups:
         assert len({osd // 2 for osd in members}) == 6
@@ -106,8 +106,8 @@ async def test_a_new_host_ends_a_spread_that_was_degraded(cluster, on_hosts):
 
 async def test_six_disks_of_one_host_are_not_degraded_where_disks_are_what_may_fail(cluster, plain):
     kit = await cluster(plain(*range(6)))
-    assert kit.store.health()["spread"] == []
-    assert not kit.store.health()["degraded"]
+    assert kit.maintenance.health()["spread"] == []
+    assert not kit.maintenance.health()["degraded"]
 
 
 async def test_weight_attracts_and_no_weight_repels(cluster, plain):
@@ -126,7 +126,7 @@ async def test_weight_attracts_and_no_weight_repels(cluster, plain):
 async def test_draining_empties_a_disk_and_then_it_is_out(cluster, plain):
     kit = await cluster(plain(*range(7)))
     await kit.fill()
-    await kit.store.rebalancer.drain(2)
+    await kit.maintenance.rebalancer.drain(2)
     assert kit.membership(2) == "draining"
     await kit.until(kit.out(2))
     await kit.settled()
@@ -136,7 +136,7 @@ async def test_draining_empties_a_disk_and_then_it_is_out(cluster, plain):
     await kit.check_settled()
     await kit.reconfigure(*plain(*range(7)))
     assert kit.positions()[2] == 0, "it stays out until an operator says otherwise"
-    await kit.store.rebalancer.undrain(2)
+    await kit.maintenance.rebalancer.undrain(2)
     await kit.settled()
     assert kit.positions()[2] > 0
     await kit.check_settled()
@@ -144,7 +144,7 @@ async def test_draining_empties_a_disk_and_then_it_is_out(cluster, plain):
 
 async def test_what_cannot_be_is_refused_in_a_sentence(cluster, plain):
     kit = await cluster(plain(*range(6)))
-    rebalancer = kit.store.rebalancer
+    rebalancer = kit.maintenance.rebalancer
     with pytest.raises(InvalidRequest, match=r"a stripe has 6 shards.*5 disks would be left"):
         await rebalancer.drain(0)
     with pytest.raises(InvalidRequest, match="in service: drain it instead"):
@@ -161,7 +161,7 @@ async def test_a_dead_disk_is_removed_and_made_anew_elsewhere(cluster, plain):
     kit = await cluster(plain(*range(7)))
     await kit.fill()
     await kit.lose(4)
-    await kit.store.rebalancer.remove(4)
+    await kit.maintenance.rebalancer.remove(4)
     await kit.settled()
     assert kit.positions()[4] == 0
     await kit.check_settled()
@@ -174,8 +174,8 @@ async def test_two_disks_that_die_at_once_are_removed(cluster, plain):
     kit = await cluster(plain(*range(8)))
     await kit.fill()
     await kit.lose(1, 6)
-    await kit.store.rebalancer.remove(1)
-    await kit.store.rebalancer.remove(6)
+    await kit.maintenance.rebalancer.remove(1)
+    await kit.maintenance.rebalancer.remove(6)
     await kit.settled()
     await kit.check_settled()
 
@@ -186,7 +186,7 @@ async def test_growing_step_by_step_and_shrinking_again_stays_even(cluster, plai
     for count in range(7, 12):
         await kit.reconfigure(*plain(*range(count)))
     for osd in (3, 8):
-        await kit.store.rebalancer.drain(osd)
+        await kit.maintenance.rebalancer.drain(osd)
         await kit.until(kit.out(osd))
     await kit.settled()
     counts = kit.positions()
@@ -234,7 +234,7 @@ async def test_work_goes_on_while_disks_come_and_go(cluster, plain):
     await kit.reconfigure(*plain(*range(9)), wait=False)
     stop = asyncio.Event()
     work = [asyncio.create_task(busy(kit, stop, seed)) for seed in range(3)]
-    rebalancer = kit.store.rebalancer
+    rebalancer = kit.maintenance.rebalancer
     await kit.until(lambda: not rebalancer.backlog)
     await rebalancer.drain(1)
     await kit.until(kit.out(1))
@@ -272,7 +272,7 @@ async def test_a_write_that_began_before_its_group_moved(cluster, plain, ends):
         asyncio.create_task(kit.put(key, payload=payload)) for key, payload in payloads.items()
     ]
     await asyncio.gather(*(payload.begun.wait() for payload in payloads.values()))
-    rebalancer = kit.store.rebalancer
+    rebalancer = kit.maintenance.rebalancer
     await rebalancer.drain(3)
     await kit.until(lambda: rebalancer.status().groups_moving)
     await kit.until(
@@ -300,7 +300,7 @@ async def test_a_write_that_began_before_its_group_moved(cluster, plain, ends):
 async def test_the_map_changes_again_while_groups_move(cluster, plain):
     kit = await cluster(plain(*range(7)), groups=64)
     await kit.fill(60)
-    rebalancer = kit.store.rebalancer
+    rebalancer = kit.maintenance.rebalancer
     for osd, order in ((0, "drain"), (0, "undrain"), (4, "drain"), (4, "undrain"), (6, "drain")):
         await getattr(rebalancer, order)(osd)
         await kit.until(lambda: rebalancer.status().groups_moving or not rebalancer.backlog)

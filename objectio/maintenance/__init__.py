@@ -1,0 +1,1 @@
+"""The role that keeps the store in order."""
