@@ -132,6 +132,7 @@ class TestFencing:
         meta = await make_meta(30.0, 2.0, clock=lambda: clock() + ahead[0])
         gateway = await make_gateway(meta).open()
         session = meta.sessions._sessions[gateway.id]
+        await until(lambda: session.reported == 0)
         gateway.freeze()
         before = session.deadline
         ahead[0] = 1000.0
