@@ -286,6 +286,7 @@ class SessionService:
             raise
         if session.ending is not None:
             raise _gone()
+        _log.info("gateway %s has a session", name)
         lease_ms = int(self._lease_seconds * 1000)
         call.reply(pack(Opened(session.id, self._term, self._number, self._pools, lease_ms)))
 

@@ -86,6 +86,7 @@ class Session:
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
         self._why = ""
+        self._complaint = ""
         self._noted = asyncio.Event()
         self._quiet = asyncio.Event()
         """Nothing is to be told."""
@@ -195,7 +196,9 @@ class Session:
 
     def _failed(self, error: Exception) -> float:
         """It goes on; but who cannot answer must not keep others waiting, and loses the session."""
-        _log.warning("the session: %s", error, exc_info=not isinstance(error, ObjectIOError))
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            _log.warning("the session: %s", error, exc_info=not isinstance(error, ObjectIOError))
         return _FAILED_SECONDS
 
     async def _connected(self) -> None:
@@ -243,7 +246,7 @@ class Session:
         """What was begun before this moment was not known to surveys, or had other pools."""
         self._lost = set(self._in_use.active)
         self._present = Present(keys.session(session))
-        self._why = ""
+        self._why = self._complaint = ""
         self._begun.set()
         _log.info("a session was opened")
 

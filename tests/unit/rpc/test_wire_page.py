@@ -24,6 +24,7 @@ from objectio.rpc import (
 )
 from objectio.rpc.kv_service import KVService
 from objectio.rpc.shards_service import ShardService
+from objectio.store.session_service import SessionService
 from objectio.testing.shardstore import MemoryShardStoreFactory
 from objectio.testing.shardstore_calls import CLUSTER, noise
 
@@ -31,6 +32,25 @@ PAGE = Path(__file__).resolve().parents[3] / "docs/explanation/wire.md"
 SECRET = bytes(range(100, 132))
 BLOB = bytes(range(16))
 MODULES = (shards_messages, kv_messages, sessions_messages, admin_messages)
+
+
+class Upkeep:
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def abandon(self, ref):
+        self.told.append(("abandon", ref))
+
+    def damaged(self, ref, mask, *, examine):
+        self.told.append(("damaged", ref, mask, examine))
+
+    def garbage(self):
+        self.told.append(("garbage",))
+
+    def repairs(self):
+        self.told.append(("repairs",))
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +76,8 @@ async def connect(make_server, client_class, tmp_path):
     server.device_id = store.device_id
     ShardService(server, {3: store}, usage_seconds=0)
     KVService(server, kv)
+    server.sessions = SessionService(server, kv, lease_seconds=60)
+    server.sessions.serve(Upkeep())
     host, port = (await server.listen("127.0.0.1:0")).split(":")
     clients = []
 
@@ -68,6 +90,7 @@ async def connect(make_server, client_class, tmp_path):
     yield open_client
     for client in clients:
         client.close()
+    await server.sessions.stop()
     await kv.close()
 
 
@@ -134,6 +157,39 @@ async def test_rows(connect):
         assert client.call(0x205, [b"n", log, after, 10])[0] == [log, after, False]
 
     await asyncio.to_thread(use)
+
+
+async def test_sessions(connect):
+    pack = msgspec.msgpack.encode
+    loop, sessions = asyncio.get_running_loop(), connect.server.sessions
+    upkeep = sessions._upkeep
+
+    def use():
+        client = connect()
+        (session, term, number, pools, lease_ms), _ = client.call(0x300, ["page"])
+        assert lease_ms == 60_000
+        row = [2, b"c/session/" + session, b""]
+        assert client.call(0x203, [b"me", 1], pack([[row], [[b"a", b"1"]]]))[0] == [None]
+        survey = asyncio.run_coroutine_threadsafe(sessions.survey(), loop)
+        asked = client.call(0x301, [session, term, number, 0])[0]
+        assert asked[:2] == [term, number + 1]
+        late = asyncio.run_coroutine_threadsafe(sessions.survey(), loop)
+        poll = [session, term, number + 1, 1]
+        assert client.call(0x301, poll, BLOB + BLOB[::-1])[0] == [term, number + 2, asked[2]]
+        assert survey.result(10) == ({BLOB}, {BLOB[::-1]})
+        blob = [BLOB, 100, 1]
+        client.call(0x302, [session], pack([[blob], [[blob, 3, True]], True, True]))
+        client.call(0x303, [session])
+        assert late.result(10) == (set(), set())
+        assert client.call(0x203, [b"me", 1], pack([[row], [[b"a", b"1"]]]))[0] == [0]
+        with pytest.raises(LookupError) as raised:
+            client.call(0x301, poll)
+        assert (raised.value.args[0], raised.value.args[2]) == ("NotFound", {"kind": "session"})
+
+    await asyncio.to_thread(use)
+    ref = (BLOB, 100, 1)
+    wanted = [("abandon", ref), ("damaged", ref, 3, True), ("garbage",), ("repairs",)]
+    assert upkeep.told == wanted
 
 
 async def test_a_client_without_the_secret(connect):
