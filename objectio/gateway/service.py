@@ -116,9 +116,13 @@ class GatewayService:
         if self._store is None:
             return {"ok": False}
         health = self._store.health()
-        if self._session is None or self._session.is_open:
+        if self._session is None:
             return health
-        return {**health, "ok": False, "waiting": "there is no session with the metadata"}
+        if self._parts.part("link").channel.connection is None:
+            return {**health, "ok": False, "waiting": "there is no connection to the metadata"}
+        if not self._session.is_open:
+            return {**health, "ok": False, "waiting": "there is no session with the metadata"}
+        return health
 
 
 class GatewayRole:
