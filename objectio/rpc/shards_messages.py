@@ -36,6 +36,8 @@ class Method(enum.IntEnum):
     SCAN = 0x0108
     CHECK = 0x0109
     STATUS = 0x010A
+    SLOTS = 0x0110
+    REPLACE = 0x0111
 
 
 Usage = tuple[int, int, int, int, int, int, int, int]
@@ -111,6 +113,18 @@ class Scan(_Head, frozen=True):
     limit: int
 
 
+class FarSlot(_Head, frozen=True):
+    """An OSD of a process. `device_id` is empty while it is down, and `reason` says why."""
+
+    osd: int
+    device_id: str
+    reason: str
+
+
+class Replace(_Head, frozen=True):
+    osd: int
+
+
 Row = tuple[bytes, int, int]
 """Key, length, generation."""
 
@@ -122,6 +136,8 @@ unpack_status: Final = Unpacker(Status)
 unpack_device: Final = Unpacker(Device)
 unpack_read: Final = Unpacker(Read)
 unpack_scan: Final = Unpacker(Scan)
+unpack_slots: Final = Unpacker(list[FarSlot])
+unpack_replace: Final = Unpacker(Replace)
 unpack_rows: Final = Unpacker(list[Row | None])
 unpack_devices: Final = Unpacker(list[tuple[int, str]])
 unpack_handles: Final = Unpacker(list[int])

@@ -3,41 +3,18 @@ and why some are down, and that a blank device be taken into service."""
 
 from __future__ import annotations
 
-import enum
 from typing import Final
-
-import msgspec
 
 from objectio.errors import AccessDenied
 from objectio.rpc.client import Channel
 from objectio.rpc.dispatch import Incoming
-from objectio.rpc.messages import Unpacker, pack
+from objectio.rpc.messages import pack
 from objectio.rpc.server import Server
+from objectio.rpc.shards_messages import FarSlot, Method, Replace, unpack_replace, unpack_slots
 from objectio.store.devices import Devices
 
 REPLACE_SECONDS: Final = 120.0
 """A large disk that was written to before is looked through first."""
-
-
-class Method(enum.IntEnum):
-    SLOTS = 0x0110
-    REPLACE = 0x0111
-
-
-class FarSlot(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """An OSD of a process. `device_id` is empty while it is down, and `reason` says why."""
-
-    osd: int
-    device_id: str
-    reason: str
-
-
-class Replace(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    osd: int
-
-
-_unpack_slots: Final = Unpacker(list[FarSlot])
-_unpack_replace: Final = Unpacker(Replace)
 
 
 class DeviceService:
@@ -59,14 +36,15 @@ class DeviceService:
         """Only at the word of the process that keeps the store in order."""
         if call.peer.role != "meta":
             raise AccessDenied(f"a {call.peer.role} does not replace devices")
-        await self._devices.replace(_unpack_replace(call.head).osd)
+        await self._devices.replace(unpack_replace(call.head).osd)
         call.reply()
 
 
 async def ask_slots(channel: Channel) -> dict[int, FarSlot]:
     """The OSDs of the process at the end of a channel."""
     reply = await channel.call(Method.SLOTS)
-    return {slot.osd: slot for slot in _unpack_slots(reply.payload)}
+    found: list[FarSlot] = unpack_slots(reply.payload)
+    return {slot.osd: slot for slot in found}
 
 
 async def ask_replace(channel: Channel, osd: int) -> None:

@@ -26,7 +26,8 @@ from objectio.meta.records import LocationRecord, decode_location
 from objectio.rpc.auth import Identity
 from objectio.rpc.client import Channel
 from objectio.rpc.shards import RemoteShards, RemoteShardStore
-from objectio.store.device_service import FarSlot, ask_replace, ask_slots
+from objectio.rpc.shards_messages import FarSlot
+from objectio.store.device_service import ask_replace, ask_slots
 from objectio.store.devices import Devices, DeviceSet, Slot, read_old_copy_mark
 
 _RECONNECT_SECONDS_MAX: Final = 0.8
