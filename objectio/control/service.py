@@ -15,7 +15,7 @@ from objectio.abc.cluster import ClusterState, NodeStatus
 from objectio.abc.context import Context
 from objectio.abc.driver import Driver, NoConfig
 from objectio.abc.role import NodeParts, Service
-from objectio.errors import Unavailable
+from objectio.errors import ObjectIOError, Unavailable
 
 if TYPE_CHECKING:
     from objectio.control.port import Port
@@ -77,6 +77,7 @@ class ControlService:
             parts.part("cluster").cluster_id,
             lease_seconds=config.cluster.lease_seconds,
             state=self._state,
+            pool=self._pool,
             others=self._others,
         )
         self._grpc = ControlServer(
@@ -147,6 +148,12 @@ class ControlService:
             return "waiting", "the store is not ready yet"
         state: tuple[ClusterState, str] = self._parts.part("maintenance").state
         return state
+
+    def _pool(self) -> str:
+        try:
+            return str(self._parts.part("pools").current.code.profile)
+        except ObjectIOError:  # there is none yet
+            return ""
 
     def _others(self) -> Iterable[NodeStatus]:
         assert self._sessions is not None

@@ -22,8 +22,12 @@ TUTORIAL = (ROOT / "docs/tutorial/first-store.md").read_text()
 
 
 def test_every_block_is_known():
-    serve, session, install = BLOCKS
+    serve, session, *terminals, install = BLOCKS
     assert serve == "make serve\n"
+    # test_roles.py runs the terminals
+    assert [line.split()[0] for line in terminals] == [
+        "objectio-meta", "objectio-osd", "objectio-gateway",
+    ]  # fmt: skip
     assert session.count(WHERE) == 1
     assert install.splitlines()[0] == "make wheels"  # and test_wheels.py runs the other line
 
