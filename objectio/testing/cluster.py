@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -108,7 +109,7 @@ class LocalServer:
 
     def command(self, listen: str = "127.0.0.1:0") -> list[str]:
         command = [sys.executable, "-c", _MAIN, "serve", "--data", str(self.data_dir)]
-        command += ["--listen", listen, *self._arguments]
+        command += ["--listen", listen, *self._arguments, *_more_arguments()]
         if not (self.data_dir / "objectio.toml").exists():
             command += ["--disks", str(self._disks)]
         for key, value in self.settings.items():
@@ -228,6 +229,12 @@ class LocalServer:
                 )
             time.sleep(_POLL_SECONDS)
         return answer
+
+
+def _more_arguments() -> list[str]:
+    """OBJECTIO_TEST_SERVE has arguments for every server: "--workers 2" runs the same tests against
+    several processes."""
+    return shlex.split(os.environ.get("OBJECTIO_TEST_SERVE", ""))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
