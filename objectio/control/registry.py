@@ -55,7 +55,7 @@ class _Node:
 
     offer: NodeOffer
     osds: tuple[int, ...]
-    heard_at: float = field(default_factory=time.monotonic)
+    heard_at: float = field(default_factory=lambda: time.monotonic())
     reports: dict[int, OsdReport] = field(default_factory=dict)
 
 
