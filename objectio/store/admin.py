@@ -30,7 +30,7 @@ from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import OsdRecord, decode_osd
 from objectio.model.cluster import Osd, OsdId
-from objectio.store.devices import Devices, Slot
+from objectio.store.devices import DeviceSet, Slot
 from objectio.store.doctor import Facts, PoolFacts, Surroundings, diagnose
 from objectio.store.pools import HOLE, Pool, Pools
 from objectio.store.repair_margin import Margins
@@ -79,7 +79,7 @@ class StoreAdmin:
     def __init__(
         self,
         kv: KVStore,
-        devices: Devices,
+        devices: DeviceSet,
         pools: Pools,
         topology: Sequence[Osd],
         *,

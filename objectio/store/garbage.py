@@ -28,7 +28,7 @@ from objectio.meta import keys
 from objectio.meta.records import BlobRef, decode_blob_row, decode_blobs, encode
 from objectio.model.stripe import BlobId, ShardKey, is_reserved
 from objectio.placement.groups import group_of
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.pools import Pool, Pools
 from objectio.store.presence import BlobsInUse, Presence
 
@@ -67,7 +67,7 @@ class Collector:
     def __init__(
         self,
         kv: KVStore,
-        devices: Devices,
+        devices: DeviceSet,
         pools: Pools,
         presence: Presence,
         grace_seconds: float,

@@ -36,7 +36,7 @@ from objectio.meta.records import JournalRecord, decode_journal, encode
 from objectio.model.cluster import Osd, OsdId
 from objectio.model.stripe import ShardKey
 from objectio.store.clustermap import memberships
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.journalcheckpoint import Interrupted, clean, write_checkpoint
 from objectio.store.journalformat import (
     ENTRY,
@@ -95,7 +95,7 @@ class Journal:
     def __init__(
         self,
         kv: KVStore,
-        devices: Devices,
+        devices: DeviceSet,
         osds: Sequence[Osd] = (),
         *,
         straggler_seconds: float = 1.0,

@@ -23,7 +23,7 @@ from objectio.meta.records import (
     decode_pool,
     encode,
 )
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.journalhistory import History
 
 _log: Final = logging.getLogger("objectio.journal")
@@ -69,7 +69,7 @@ def judge(record: JournalRecord | None, history: History, number: int) -> Start:
     return Start(record, history, newest if newest > number else 0)
 
 
-async def roll_forward(kv: KVStore, start: Start, devices: Devices) -> None:
+async def roll_forward(kv: KVStore, start: Start, devices: DeviceSet) -> None:
     """Apply what the devices have and the engine does not. Raises `ConfigError` if that is not all
     there: then the engine is as it was at some moment later than it had been."""
     outbox, lineage = kv.outbox, start.record.lineage
@@ -94,7 +94,7 @@ async def roll_forward(kv: KVStore, start: Start, devices: Devices) -> None:
     await _keep_devices(kv, devices)
 
 
-async def _keep_devices(kv: KVStore, devices: Devices) -> None:
+async def _keep_devices(kv: KVStore, devices: DeviceSet) -> None:
     """A device that was taken into service a moment ago, in place of one that the journal still had,
     stays in service, and is refilled."""
     for osd, store in devices.stores.items():

@@ -14,7 +14,7 @@ from objectio.abc.metrics import Metrics, NullMetrics
 from objectio.errors import Unavailable
 from objectio.kv.store import KVStore
 from objectio.meta.records import BlobRef
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.ended import EndedUploads
 from objectio.store.garbage import Collector
 from objectio.store.journal import Journal
@@ -38,7 +38,7 @@ class Maintenance:
     def __init__(
         self,
         kv: KVStore,
-        devices: Devices,
+        devices: DeviceSet,
         pools: Pools,
         settings: StoreSettings,
         metrics: Metrics | None = None,

@@ -39,7 +39,7 @@ from objectio.placement.balance import Members
 from objectio.placement.groups import group_of
 from objectio.placement.spread import Spread
 from objectio.store.clustermap import load_map, memberships, set_membership
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.garbage import Collector
 from objectio.store.pools import GroupMove, Pool, Pools
 from objectio.store.presence import Presence
@@ -80,7 +80,7 @@ class Rebalancer:
     def __init__(
         self,
         kv: KVStore,
-        devices: Devices,
+        devices: DeviceSet,
         pools: Pools,
         checks: StripeChecks,
         collector: Collector,

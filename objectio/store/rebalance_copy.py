@@ -29,7 +29,7 @@ from objectio.meta import keys
 from objectio.meta.records import BlobRef
 from objectio.model.stripe import BlobId, ShardKey
 from objectio.placement.groups import group_of
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.pools import Pools
 from objectio.store.repair_rate import Backoff, MovingRate, TokenBucket
 from objectio.store.verify import StripeChecks
@@ -72,7 +72,7 @@ class Copier:
     def __init__(
         self,
         kv: KVStore,
-        devices: Devices,
+        devices: DeviceSet,
         pools: Pools,
         checks: StripeChecks,
         *,

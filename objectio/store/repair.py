@@ -31,7 +31,7 @@ from objectio.kv.keys import prefix_end
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef, RepairRecord, decode_blob_row, decode_repair
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.memory import ByteBudget
 from objectio.store.pools import Pools
 from objectio.store.repair_blob import Mended, Mender
@@ -72,7 +72,7 @@ class Repairer:
     def __init__(
         self,
         kv: KVStore,
-        devices: Devices,
+        devices: DeviceSet,
         pools: Pools,
         checks: StripeChecks,
         settings: RepairSettings,

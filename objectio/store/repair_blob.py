@@ -31,7 +31,7 @@ from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef
 from objectio.model.stripe import BlobId, ShardKey
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.memory import ByteBudget
 from objectio.store.pools import Pool, Pools
 from objectio.store.verify import StripeChecks, Survey, mask_of, positions_of
@@ -88,7 +88,7 @@ class Mender:
     def __init__(
         self,
         kv: KVStore,
-        devices: Devices,
+        devices: DeviceSet,
         pools: Pools,
         checks: StripeChecks,
         budget: ByteBudget,

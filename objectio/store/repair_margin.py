@@ -18,7 +18,7 @@ from objectio.abc.erasure import (
 )
 from objectio.erasure.code import ErasureCode
 from objectio.meta.records import BlobRef
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.pools import Pools
 from objectio.store.verify import decodable
 
@@ -34,7 +34,7 @@ _KEPT_MAX: Final = 10_000
 class Margins:
     """Answers for the devices as they are now."""
 
-    def __init__(self, devices: Devices, pools: Pools) -> None:
+    def __init__(self, devices: DeviceSet, pools: Pools) -> None:
         self.refilling: set[int] = set()
         """OSDs whose share is being made anew."""
         self._stores = devices.stores

@@ -27,7 +27,7 @@ from objectio.kv.keys import decode_uint, prefix_end
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef, decode_blob_row
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.pools import Pool, Pools
 from objectio.store.repair_blob import Mended, answered, submitted
 from objectio.store.repair_margin import Margins
@@ -92,7 +92,7 @@ class Refill:
     def __init__(
         self,
         kv: KVStore,
-        devices: Devices,
+        devices: DeviceSet,
         pools: Pools,
         margins: Margins,
         backoff: Backoff[int],

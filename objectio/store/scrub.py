@@ -25,7 +25,7 @@ from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef, ScrubRecord, decode_blob_row, decode_scrub, encode
 from objectio.model.stripe import ShardKey
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.memory import ByteBudget
 from objectio.store.pools import Pools
 from objectio.store.repair_rate import Clock, TokenBucket
@@ -60,7 +60,7 @@ class Scrubber:
     def __init__(
         self,
         kv: KVStore,
-        devices: Devices,
+        devices: DeviceSet,
         pools: Pools,
         checks: StripeChecks,
         collector: Sweeper,

@@ -23,7 +23,7 @@ from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef, decode_blob_row
 from objectio.model.stripe import ShardKey, is_reserved
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.memory import ByteBudget
 from objectio.store.pools import Pools
 from objectio.store.repair_blob import answered, submitted
@@ -68,7 +68,7 @@ class Census:
     def __init__(
         self,
         kv: KVStore,
-        devices: Devices,
+        devices: DeviceSet,
         pools: Pools,
         checks: StripeChecks,
         budget: ByteBudget,

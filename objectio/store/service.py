@@ -30,7 +30,7 @@ from objectio.errors import Unavailable
 from objectio.kv.store import KVStore
 from objectio.meta.buckets import Buckets
 from objectio.meta.listing import Listings
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.memory import ByteBudget
 from objectio.store.objects import Objects, OpenObject
 from objectio.store.pools import Pools
@@ -54,7 +54,7 @@ class ObjectStore:
     def __init__(
         self,
         kv: KVStore,
-        devices: Devices,
+        devices: DeviceSet,
         pools: Pools,
         settings: StoreSettings,
         metrics: Metrics | None = None,

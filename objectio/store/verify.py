@@ -37,7 +37,7 @@ from objectio.errors import (
 )
 from objectio.meta.records import BlobRef
 from objectio.model.stripe import BlobId, ShardKey
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.pools import Pool, Pools
 from objectio.store.stripes import COST_SLOW
 
@@ -167,7 +167,7 @@ class StripeChecks:
 
     def __init__(
         self,
-        devices: Devices,
+        devices: DeviceSet,
         pools: Pools,
         slow: Collection[int] = frozenset(),
         *,

@@ -31,7 +31,7 @@ from objectio.errors import (
 from objectio.limits import KIB
 from objectio.meta.records import BlobRef
 from objectio.model.stripe import BlobId, ShardKey, new_blob_id
-from objectio.store.devices import Devices
+from objectio.store.devices import DeviceSet
 from objectio.store.memory import BufferPool, ByteBudget
 from objectio.store.pools import Pool
 from objectio.store.presence import BlobsInUse, Upkeep
@@ -193,7 +193,7 @@ class BlobWriter:
 
     def __init__(
         self,
-        devices: Devices,
+        devices: DeviceSet,
         executor: Executor,
         budget: ByteBudget,
         *,
