@@ -160,6 +160,13 @@ class KvSection(Section, frozen=True, kw_only=True):
             "device more than a pool may lose, so that `objectio meta rebuild` can restore it."
         ),
     ] = True
+    near: Annotated[
+        bool,
+        Meta(
+            description="Whether a gateway reads rows from the files of the metadata itself, which "
+            "are on this machine, in the same data directory; `serve --workers` sets it."
+        ),
+    ] = False
 
 
 class DiskSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

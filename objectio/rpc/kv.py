@@ -60,7 +60,9 @@ Fence = Callable[[Sequence[Write]], Check | None]
 class RemoteKV:
     """The store at the end of a channel, which is the caller's."""
 
-    fast_reads: Final = False
+    @property
+    def fast_reads(self) -> bool:
+        return False
 
     def __init__(self, channel: Channel, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._channel = channel
@@ -72,6 +74,12 @@ class RemoteKV:
         """What says that this process may commit; without one, it may."""
         self.on_fenced: Callable[[Check], None] | None = None
         """Told when the check that `fence` gave did not hold."""
+
+    async def trust(self, row: bytes) -> None:
+        """For stores that have another way to read: this row was committed a moment ago."""
+
+    def distrust(self) -> None:
+        """Use no other way to read any more."""
 
     # Reads.
 

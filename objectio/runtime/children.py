@@ -79,7 +79,9 @@ def make_members(
             host=config.osd.host or "localhost",
         )
         members.append(_member(replace(base, osd=osd), run_dir, f"osd-{number}", "osd"))
-    without_disks = replace(base, osd=replace(config.osd, disk=()))
+    without_disks = replace(
+        base, osd=replace(config.osd, disk=()), kv=replace(config.kv, near=not config.kv.filters)
+    )
     members += [
         _member(without_disks, run_dir, f"gateway-{number}", "gateway") for number in range(workers)
     ]

@@ -12,18 +12,20 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from objectio.abc.cluster import ClusterStatus, NodeOffer, OsdReport, Registration
 from objectio.abc.metrics import Metrics
 from objectio.errors import ConfigError, Unavailable
+from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import ClusterRecord, decode_cluster
 from objectio.model.cluster import ClusterMap
 from objectio.rpc.auth import Identity
 from objectio.rpc.client import Channel
 from objectio.rpc.kv import RemoteKV
+from objectio.rpc.near_kv import NearKV
 from objectio.runtime.identity import SAY_SECONDS
 
 BACKOFF_SECONDS_MAX: Final = 1.0
@@ -41,6 +43,7 @@ class MetaLink:
     endpoint    as `cluster.meta_endpoint` says it
     channel     calls on the wire
     tls         for connections to any process of the cluster; None: no TLS
+    near        opens the metadata's own files, where this process may read them
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class MetaLink:
         *,
         tls: ssl.SSLContext | None,
         metrics: Metrics,
+        near: Callable[[], KVStore] | None = None,
     ) -> None:
         # What it is made of takes a while to import, and a process with metadata has no use for it.
         from objectio.rpc.control.client import ControlClient, parse_endpoint
@@ -69,7 +73,7 @@ class MetaLink:
             metrics=metrics,
             backoff_seconds_max=BACKOFF_SECONDS_MAX,
         )
-        self.kv = RemoteKV(self.channel)
+        self.kv = RemoteKV(self.channel) if near is None else NearKV(self.channel, near)
         self.cluster = ClusterRecord("", 0)
 
     async def start(self) -> None:

@@ -21,7 +21,7 @@ from objectio.abc.api import FrontEndFactory
 from objectio.abc.context import Context
 from objectio.abc.driver import AnyDriver
 from objectio.abc.filter import FilterKind
-from objectio.abc.kv import CAP_DURABLE, CAP_FAST_READS, CAP_MULTI_NODE
+from objectio.abc.kv import CAP_DURABLE, CAP_FAST_READS, CAP_MULTI_NODE, CAP_MULTI_PROCESS
 from objectio.abc.metrics import Exporter, Metrics, NullMetrics
 from objectio.abc.placement import Placement
 from objectio.abc.role import RoleFactory, Service
@@ -112,6 +112,7 @@ class Node:
                 identity,
                 tls=client_tls(config),
                 metrics=self.metrics,
+                near=self._open_near_kv if self._reads_near else None,
             )
             await link.start()
             for name in ("kv", "cluster", "identity"):
@@ -238,6 +239,17 @@ class Node:
             settings = msgspec.structs.replace(settings, path="")
         context = replace(self._context("kv", driver.name), data_dir=directory)
         return KVStore(driver.open(settings, context), driver.capabilities, driver.threads)
+
+    @property
+    def _reads_near(self) -> bool:
+        near = self.config.kv.near and "gateway" in self.config.node.roles
+        return near and CAP_MULTI_PROCESS in self.kv_driver.capabilities
+
+    def _open_near_kv(self) -> KVStore:
+        """The engine's files that another process of this machine has open, to read them."""
+        if not self.metadata_dir.is_dir():
+            raise ConfigError(f"there are no metadata in {self.metadata_dir}")
+        return self.open_kv_at(self.metadata_dir)
 
     def open_kv(self) -> KVStore:
         driver = self.kv_driver

@@ -152,6 +152,7 @@ class Session:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         session, self._id, self._present = self._id, None, None
+        self._kv.distrust()
         self._why = "it was closed"
         self._begun.clear()
         if session is not None:
@@ -167,6 +168,7 @@ class Session:
             return
         _log.warning("the session was lost: %s", why)
         self._id = self._present = None
+        self._kv.distrust()  # what is read within no session is nobody's to keep
         self._why = why
         self._begun.clear()
         if self._call is not None:
@@ -225,6 +227,8 @@ class Session:
         payload: tuple[Buffer, ...] = ()
         count = 0
         if wanted != self._reported:
+            if self._present is None and session is not None:
+                await self._kv.trust(keys.session(session))
             if (pools := self._pools_now) != self._pools_read:
                 await self._pools.refresh()
                 self._pools_read = pools
