@@ -17,6 +17,12 @@ from objectio.errors import CommitConflict, ObjectIOError, Unavailable
 from objectio.meta import keys
 from objectio.meta.records import BlobRef
 
+# Of connections that come while a server closes: before Python 3.12 asyncio forgets them.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <(function _SelectorTransport|socket.socket)"
+    ":pytest.PytestUnraisableExceptionWarning"
+)
+
 SECONDS = 1.5
 NAMES = 12
 

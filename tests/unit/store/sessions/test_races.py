@@ -298,6 +298,20 @@ class TestRestarts:
         assert meta.row_ids() == set()
         assert meta.sessions.sessions == []
 
+    async def test_an_opening_that_fails(self, meta, make_gateway, until):
+        """Nobody knows whether its row is there; it is ended before anybody waits for it."""
+        gateway = make_gateway(meta)
+        await gateway.channel.connect()
+        meta.engine.error = OSError(28, "full")
+        gateway.session.start()
+        await until(lambda: meta.sessions.sessions)
+        [tried] = meta.sessions._sessions.values()
+        await until(lambda: tried.ending is not None)
+        meta.engine.error = None
+        await gateway.session.open()
+        assert (await meta.sessions.survey()) == (set(), set())
+        assert meta.row_ids() == {gateway.id}
+
     async def test_the_fence_is_what_the_engine_looks_at(self, meta, gateway):
         """Not what this process remembers of sessions."""
         ref = gateway.begin()
