@@ -13,7 +13,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -58,7 +58,14 @@ ORDER_SECONDS: Final = 1_800.0
 RENEW_SECONDS: Final = 60.0
 """A challenge is not used any more when it is about to expire."""
 _BROKEN: Final = (GRPCError, OSError, StreamTerminatedError, H2Error)
-_PLAIN: Final = Configuration()
+_SETTINGS: Final = Configuration(
+    # A machine that went away without a word is noticed.
+    _keepalive_time=10.0,
+    _keepalive_timeout=10.0,
+    _keepalive_permit_without_calls=True,
+    _http2_max_pings_without_data=0,
+    _http2_min_sent_ping_interval_without_data=5.0,
+)
 
 M = TypeVar("M", bound=betterproto2.Message)
 V = TypeVar("V", bound=msgspec.Struct)
@@ -113,7 +120,7 @@ class ControlClient:
             path=where.path or None,
             ssl=tls if secure else None,
             codec=RawCodec(),
-            config=Configuration(ssl_target_name_override=tls_name) if tls_name else _PLAIN,
+            config=replace(_SETTINGS, ssl_target_name_override=tls_name),
         )
         self._prover: tuple[object, Prover] | None = None
         """With the connection that it is of."""

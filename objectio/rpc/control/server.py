@@ -91,6 +91,7 @@ class ControlServer:
         metrics: Metrics | None = None,
     ) -> None:
         metrics = metrics or NullMetrics()
+        logging.getLogger("grpclib").setLevel(logging.WARNING)  # a line for all who hang up
         self._gate = Gate(secret, access_keys, metrics)
         cluster = ClusterHandlers(plane)
         self.answers: Mapping[str, Answer] = {
