@@ -142,6 +142,8 @@ class Member:
                 self.registered = True
                 self._joined.set()
                 await self._beat(registration.heartbeat_seconds)
+                await asyncio.sleep(pause)
+                continue
             except ConfigError as error:
                 if not self._joined.is_set():
                     raise
@@ -202,6 +204,7 @@ class Member:
                 async with asyncio.timeout(_ASK_SECONDS):
                     await self._link.heartbeat(self._node, self._reports())
             except NotFound:
+                self.registered = False
                 return
             except (ObjectIOError, TimeoutError) as error:
                 _log.debug("saying how the disks are: %s", error)

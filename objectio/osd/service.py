@@ -30,6 +30,11 @@ class OsdService:
             await self._member.start()
             return
         config = parts.config
+        if config.osd.listen:
+            raise ConfigError(
+                f"{config.origin}: osd.listen is set, but the disks of a process that has the metadata "
+                "are for itself only: run `objectio osd` for disks that others use, or leave it empty"
+            )
         if any(disk.id == NUMBER_UNKNOWN for disk in config.osd.disk):
             raise ConfigError(
                 f"{config.origin}: every [[osd.disk]] needs an id, which is its number in the "

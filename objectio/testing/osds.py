@@ -10,6 +10,7 @@ import asyncio
 import json
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -165,9 +166,11 @@ class OsdNode:
         numbers: Numbers | None = None,
         factory: ShardStoreFactory | None = None,
         wrap: Wrap | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.config = config
         self._wrap = wrap
+        self._tls = tls
         self._numbers = numbers
         self._factory = factory or osd_factory(config)
         self._identity = Identity(secret=SECRET, role="osd", node=config.node.name)
@@ -184,7 +187,7 @@ class OsdNode:
             "cluster": ClusterRecord(CLUSTER, 0),
             "identity": self._identity,
             "link": self._numbers or Numbers(kv),
-            "server_tls": None,
+            "server_tls": self._tls,
         }
         self.service = OsdService(OsdParts(self.config, self._factory, parts, self._wrap))  # type: ignore[arg-type]
         await self.service.start()
@@ -244,6 +247,8 @@ class OsdCluster:
         self.sockets = Path(tempfile.mkdtemp(prefix="objectio-"))  # a socket's path has 107 bytes
         self._owns_kv = kv is None
         self._wrap = wrap
+        self.tls: ssl.SSLContext | None = None
+        """Of what nodes in this process listen on, if that is TCP."""
         self.kv = kv or KVStore(MemoryKV(), frozenset({CAP_FAST_READS}), ThreadModel.PARALLEL)
         self.numbers = Numbers(self.kv)
         self.meta = MetaServer(self.kv, f"unix:{self.sockets}/meta")
@@ -279,7 +284,12 @@ class OsdCluster:
             await self.nodes.pop(node).stop()
         config = self.config(node, disks)
         made = OsdNode(
-            config, self.meta.address, numbers=self.numbers, factory=factory, wrap=self._wrap
+            config,
+            self.meta.address,
+            numbers=self.numbers,
+            factory=factory,
+            wrap=self._wrap,
+            tls=self.tls,
         )
         self.nodes[node] = made
         await made.start()

@@ -14,11 +14,12 @@ from objectio.limits import MIB
 from objectio.meta import keys
 from objectio.meta.records import decode_location, decode_osd
 from objectio.osd import member
+from objectio.osd.service import OsdService
 from objectio.rpc.auth import Identity
 from objectio.rpc.client import Channel
 from objectio.rpc.shards import RemoteShards
 from objectio.store.device_service import ask_slots
-from objectio.testing.osds import SECRET, OsdCluster, osd_config, osd_factory
+from objectio.testing.osds import SECRET, OsdCluster, OsdParts, osd_config, osd_factory
 from objectio.testing.shardstore_calls import OTHER_CLUSTER, noise, shard_key, submit
 
 PATIENCE_SECONDS = 20.0
@@ -136,7 +137,7 @@ async def test_a_disk_with_something_on_it_is_left_out_until_it_is_blank(cluster
     assert (other / "precious").read_text() == "mine"
     (other / "precious").unlink()
     await until(lambda: 1 in devices_of(a).stores)
-    assert not a.service.health()["degraded"]
+    await until(lambda: not a.service.health()["degraded"])
 
 
 async def test_a_disk_of_another_cluster_is_left_alone(cluster):
@@ -289,10 +290,14 @@ async def test_a_process_of_another_cluster_does_not_join(cluster, monkeypatch):
 
 
 def test_the_role_without_a_cluster_asks_for_numbers(tmp_path):
-    from objectio.osd.service import OsdService
-    from objectio.testing.osds import OsdParts
-
     config = osd_config("a", tmp_path, "", [{"path": "x"}])
     service = OsdService(OsdParts(config, osd_factory(config), {}))
     with pytest.raises(ConfigError, match="needs an id"):
+        asyncio.run(service.start())
+
+
+def test_the_role_beside_the_metadata_serves_nobody_else(tmp_path):
+    config = osd_config("a", tmp_path, "127.0.0.1:0", [{"id": 0, "path": "x"}])
+    service = OsdService(OsdParts(config, osd_factory(config), {}))
+    with pytest.raises(ConfigError, match="listen is set"):
         asyncio.run(service.start())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -15,9 +18,11 @@ from objectio.meta import keys
 from objectio.meta.records import OsdRecord, decode_osd, encode
 from objectio.osd.config import LogStoreConfig
 from objectio.osd.store import LogStoreFactory
+from objectio.rpc import client
 from objectio.rpc.auth import Identity
 from objectio.rpc.client import Channel
 from objectio.rpc.kv import RemoteKV
+from objectio.rpc.tls import client_context, server_context
 from objectio.store.lanes import Job, Read
 from objectio.store.readers import Readers
 from objectio.store.remote_devices import RemoteDevices
@@ -191,6 +196,48 @@ async def test_a_process_that_moves(cluster, connect):
     assert len(devices.slots) == 1
     assert bytes(await devices.stores[0].read(shard_key(1))) == b"x"
     assert devices.heard.told == [(0, "up"), (0, "down"), (0, "up")]
+
+
+async def test_a_process_that_stands_still(cluster, connect, monkeypatch):
+    monkeypatch.setattr(client, "DEAD_SECONDS", 1.0)
+    monkeypatch.setattr(client, "PING_SECONDS", 0.2)
+    process = await cluster.add_process("a", [disk(0)])
+    devices = await connect("gateway")
+    await submit(devices.stores[0], shard_key(1), b"x")
+    os.kill(process.process.pid, signal.SIGSTOP)
+    under_way = submit(devices.stores[0], shard_key(2), b"y")
+    await until(lambda: 0 not in devices.stores)
+    with pytest.raises(DeviceFailed):
+        await under_way
+    os.kill(process.process.pid, signal.SIGCONT)
+    await until(lambda: 0 in devices.stores, seconds=5)
+    assert bytes(await devices.stores[0].read(shard_key(1))) == b"x"
+    await submit(devices.stores[0], shard_key(3), b"z")
+
+
+async def test_over_tls(cluster, connect, monkeypatch, tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "2", "-subj", "/CN=a", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    cluster.tls = server_context(certificate, key)
+    monkeypatch.setattr(cluster, "listen", lambda node: "127.0.0.1:0")
+    await cluster.add_node("a", [disk(0)])
+    devices = await connect("gateway", tls=client_context(certificate))
+    data = noise(500_000)
+    await submit(devices.stores[0], shard_key(1), data)
+    assert bytes(await devices.stores[0].read(shard_key(1))) == data
+    plain, stranger = await connect("gateway"), await connect("gateway", tls=client_context(None))
+    assert plain.stores == stranger.stores == {}
+    assert "certificate" in stranger.slot(0).reason
 
 
 # Devices.
