@@ -23,7 +23,7 @@ import time
 import urllib.error
 import urllib.request
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -33,6 +33,7 @@ STOP_SECONDS_MAX: Final = 20.0
 
 _MAIN: Final = "import sys; from objectio.cli.app import main; sys.exit(main())"
 _ENDPOINT: Final = re.compile(r"^ObjectIO serves (\S+)$", re.MULTILINE)
+_PROCESS: Final = re.compile(r'[{,]process="([^"]*)"')
 _POLL_SECONDS: Final = 0.02
 
 T = TypeVar("T")
@@ -159,11 +160,9 @@ class LocalServer:
             return False
 
     def metric(self, name: str) -> float:
-        """The sum over all labels of one metric on `/metrics`; 0 if it is not there."""
-        with urllib.request.urlopen(f"{self.endpoint}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
-        rows = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
-        return sum(float(value) for row, _, value in rows if row.partition("{")[0] == name)
+        """One metric on `/metrics`: the sum over all labels; 0 if it is not there. Of several
+        processes counters are added up, and a gauge is the largest that one of them shows."""
+        return read_metric([fetch_metrics(self.endpoint)], name)
 
     def log_text(self) -> str:
         """What it has said since the very first start, standard output and error together."""
@@ -180,6 +179,15 @@ class LocalServer:
         return int(found.group(1)) * 1024
 
     # How to talk to it.
+
+    @property
+    def client_endpoints(self) -> list[str]:
+        """Where clients should go that want to reach all of it."""
+        return [self.endpoint]
+
+    def pids(self) -> dict[str, int]:
+        """Its processes, by name."""
+        return {"server": self.pid}
 
     @property
     def address(self) -> tuple[str, int]:
@@ -235,6 +243,27 @@ def _more_arguments() -> list[str]:
     """OBJECTIO_TEST_SERVE has arguments for every server: "--workers 2" runs the same tests against
     several processes."""
     return shlex.split(os.environ.get("OBJECTIO_TEST_SERVE", ""))
+
+
+def fetch_metrics(endpoint: str) -> str:
+    with urllib.request.urlopen(f"{endpoint}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def read_metric(texts: Iterable[str], name: str) -> float:
+    """Out of the metrics of one process each, or of several with a label `process`."""
+    sums: dict[tuple[int, str], float] = {}
+    gauge = False
+    for number, text in enumerate(texts):
+        for line in text.splitlines():
+            row, _, value = line.rpartition(" ")
+            if line.startswith("#"):
+                gauge |= line == f"# TYPE {name} gauge"
+            elif row.partition("{")[0] == name:
+                found = _PROCESS.search(row)
+                key = number, found[1] if found else ""
+                sums[key] = sums.get(key, 0.0) + float(value)
+    return max(sums.values(), default=0.0) if gauge else sum(sums.values())
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -22,7 +22,7 @@ import time
 import urllib.error
 import urllib.request
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -74,11 +74,14 @@ def health(endpoint: str) -> int:
 
 
 class RoleProcess:
-    """`objectio ROLE` with just these arguments, in a directory."""
+    """`objectio ROLE` with just these arguments, in a directory. `env` is added to what is inherited."""
 
-    def __init__(self, directory: Path, name: str, *arguments: str) -> None:
+    def __init__(
+        self, directory: Path, name: str, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self.arguments = arguments
+        self._env = dict(env or {})
         self.log_path = directory / f"{name}.log"
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
@@ -92,6 +95,11 @@ class RoleProcess:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def code(self) -> int | None:
+        """What it ended with."""
+        return None if self._process is None else self._process.poll()
+
     def start(self) -> RoleProcess:
         """Does not wait for anything."""
         assert not self.running, f"{self.name} runs already"
@@ -100,7 +108,7 @@ class RoleProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _MAIN, *self.arguments],
                 cwd=self._directory,
-                env=inherited,
+                env={**inherited, **self._env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import time
 import warnings
 from importlib.util import find_spec
@@ -14,8 +15,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from objectio.testing import shapes
 from objectio.testing.census import take_census
-from objectio.testing.cluster import LocalServer
 
 BUCKET = "faults"
 HERE = Path(__file__).parent
@@ -46,50 +47,56 @@ def rng(seed):
     return random.Random(seed)
 
 
+def connect(server, endpoint=None):
+    """An S3 client that never tries again by itself."""
+    where = server.s3_settings()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return boto3.client(
+            "s3",
+            **{**where, "endpoint_url": endpoint or where["endpoint_url"]},
+            config=Config(
+                signature_version="s3v4",
+                retries={"total_max_attempts": 1},
+                max_pool_connections=64,
+                connect_timeout=10,
+                read_timeout=60,
+            ),
+        )
+
+
 class Store:
-    """A server and an S3 client that never tries again by itself, with what tests ask of them."""
+    """A server and its bucket, with what tests ask of them. Where there are several gateways, calls
+    go to them in turns."""
 
-    bucket = BUCKET
-
-    def __init__(self, server):
+    def __init__(self, server, bucket=BUCKET):
         self.server = server
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.s3 = boto3.client(
-                "s3",
-                **server.s3_settings(),
-                config=Config(
-                    signature_version="s3v4",
-                    retries={"total_max_attempts": 1},
-                    max_pool_connections=64,
-                    connect_timeout=10,
-                    read_timeout=60,
-                ),
-            )
+        self.bucket = bucket
+        self.s3 = shapes.Spread([connect(server, each) for each in server.client_endpoints])
 
     def make_bucket(self):
-        self.s3.create_bucket(Bucket=BUCKET)
+        self.s3.create_bucket(Bucket=self.bucket)
 
     def put(self, key, data, **more):
-        return self.s3.put_object(Bucket=BUCKET, Key=key, Body=data, **more)
+        return self.s3.put_object(Bucket=self.bucket, Key=key, Body=data, **more)
 
     def get(self, key):
-        return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
     def delete(self, key):
-        self.s3.delete_object(Bucket=BUCKET, Key=key)
+        self.s3.delete_object(Bucket=self.bucket, Key=key)
 
     def keys(self, prefix=""):
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     def abort_uploads(self):
         """Returns how many there were."""
-        pages = self.s3.get_paginator("list_multipart_uploads").paginate(Bucket=BUCKET)
+        pages = self.s3.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket)
         uploads = [each for page in pages for each in page.get("Uploads", [])]
         for each in uploads:
             self.s3.abort_multipart_upload(
-                Bucket=BUCKET, Key=each["Key"], UploadId=each["UploadId"]
+                Bucket=self.bucket, Key=each["Key"], UploadId=each["UploadId"]
             )
         return len(uploads)
 
@@ -158,13 +165,19 @@ def _error_of():
     return error_of
 
 
+@pytest.fixture(scope="session")
+def shape():
+    """One process, many workers or separate roles: see `objectio.testing.shapes`."""
+    return shapes.shape_wanted()
+
+
 @pytest.fixture
-def make_server(tmp_path):
+def make_server(tmp_path, shape):
     """Makes servers that are not started yet; all are ended with the test."""
     servers = []
 
     def make(name="data", **options):
-        server = LocalServer(tmp_path / name, **options)
+        server = shapes.make_server(tmp_path / name, shape=shape, **options)
         servers.append(server)
         return server
 
@@ -200,7 +213,7 @@ def objects_of():
     return Objects
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def assert_clean():
     """Stop a store's server, and let nothing be missing or left over on its disks."""
 
@@ -213,6 +226,27 @@ def assert_clean():
         return census
 
     return check
+
+
+@pytest.fixture(scope="module")
+def shared_server(shape, tmp_path_factory, assert_clean):
+    """One server for all tests of a module, which are clean only if all of them are."""
+    with shapes.make_server(tmp_path_factory.mktemp(shape) / "data", shape=shape) as server:
+        yield server
+        store = Store(server)
+        assert_clean(store)
+        store.close()
+
+
+@pytest.fixture
+def shared_store(shared_server, request):
+    """A bucket of its own for each test."""
+    store = Store(
+        shared_server, re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[-40:].strip("-")
+    )
+    store.make_bucket()
+    yield store
+    store.close()
 
 
 @pytest.fixture

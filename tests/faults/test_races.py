@@ -1,4 +1,4 @@
-"""Many clients, one key."""
+"""Many clients, one key: in every shape that a store can have, clients spread over its gateways."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from objectio.testing.shapes import SHAPES
+
 PART = 5 << 20
 
 
+@pytest.fixture(scope="module", params=SHAPES)
+def shape(request):
+    return request.param
+
+
 @pytest.fixture
-def store(open_store):
-    return open_store()
+def store(shared_store):
+    """What it holds is counted on its disks when the last test is over."""
+    return shared_store
 
 
 def status_of(call, *args, **kwargs):
@@ -40,7 +48,7 @@ def at_once(calls):
 
 
 @pytest.mark.parametrize("size", [100, 100_000, 5_000_000])
-def test_one_of_many_creates_a_key(store, blob_of_bytes, assert_clean, size):
+def test_one_of_many_creates_a_key(store, blob_of_bytes, size):
     for turn in range(3):
         bodies = [blob_of_bytes(size) for _ in range(32)]
         answers = at_once(
@@ -54,10 +62,10 @@ def test_one_of_many_creates_a_key(store, blob_of_bytes, assert_clean, size):
         assert answers.count(200) == 1, answers
         assert set(answers) == {200, (412, "PreconditionFailed")}
         assert store.get(f"key{turn}") == bodies[answers.index(200)]
-    assert assert_clean(store).objects == 3
+    assert len(store.keys()) == 3
 
 
-def test_one_of_many_replaces_a_version(store, blob_of_bytes, assert_clean):
+def test_one_of_many_replaces_a_version(store, blob_of_bytes):
     etag = store.put("key", b"first")["ETag"]
     bodies = [blob_of_bytes(50_000) for _ in range(32)]
     answers = at_once(
@@ -65,13 +73,10 @@ def test_one_of_many_replaces_a_version(store, blob_of_bytes, assert_clean):
     )
     assert answers.count(200) == 1, answers
     assert store.get("key") == bodies[answers.index(200)]
-    assert_clean(store)
 
 
 @pytest.mark.parametrize("size", [20_000, 9_000_000])
-def test_readers_of_a_key_that_is_overwritten_see_one_version(
-    store, blob_of_bytes, assert_clean, size
-):
+def test_readers_of_a_key_that_is_overwritten_see_one_version(store, blob_of_bytes, size):
     """Never bytes of two versions, never a broken stream: what is being read is not taken away."""
     bodies = [blob_of_bytes(size + n) for n in range(8)]
     known = {hashlib.sha256(body).digest() for body in bodies}
@@ -98,10 +103,10 @@ def test_readers_of_a_key_that_is_overwritten_see_one_version(
         finally:
             done.set()
         assert all(reader.result(60) > 3 for reader in readers)
-    assert assert_clean(store).objects == 1
+    assert store.keys() == ["key"]
 
 
-def test_a_slow_reader_keeps_its_version(store, blob_of_bytes, assert_clean):
+def test_a_slow_reader_keeps_its_version(store, blob_of_bytes):
     """Even if that was overwritten, deleted and collected long before it is read to the end."""
     data = blob_of_bytes(16_000_000)
     store.put("key", data)
@@ -112,7 +117,6 @@ def test_a_slow_reader_keeps_its_version(store, blob_of_bytes, assert_clean):
     for number in range(20):
         store.put(f"other/{number}", blob_of_bytes(1_000_000))
     assert first + answer.read() == data
-    assert_clean(store)
 
 
 def upload(store, key, pieces):
@@ -125,7 +129,7 @@ def upload(store, key, pieces):
     return where, {"Parts": parts}
 
 
-def test_complete_and_abort_at_once(store, blob_of_bytes, assert_clean):
+def test_complete_and_abort_at_once(store, blob_of_bytes):
     """One of them wins, the other finds no upload; no bytes stay behind."""
     pieces = [blob_of_bytes(PART), blob_of_bytes(100_000)]
     completed = 0
@@ -151,11 +155,10 @@ def test_complete_and_abort_at_once(store, blob_of_bytes, assert_clean):
             assert store.get(f"key{turn}") == b"".join(pieces)
             completed += 1
     assert store.abort_uploads() == 0
-    census = assert_clean(store)
-    assert (census.objects, census.uploads) == (completed, 0)
+    assert len(store.keys()) == completed
 
 
-def test_a_part_sent_again_while_the_upload_is_completed(store, blob_of_bytes, assert_clean):
+def test_a_part_sent_again_while_the_upload_is_completed(store, blob_of_bytes):
     """The object is made of the parts that were named, or it is refused."""
     for turn in range(6):
         pieces = [blob_of_bytes(PART), blob_of_bytes(50_000)]
@@ -176,7 +179,6 @@ def test_a_part_sent_again_while_the_upload_is_completed(store, blob_of_bytes, a
         else:
             assert done == (400, "InvalidPart")
     store.abort_uploads()
-    assert_clean(store)
 
 
 def test_buckets_made_and_deleted_while_objects_are_put(store, eventually):
