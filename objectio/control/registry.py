@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -220,8 +221,10 @@ class Registry:
     # Status.
 
     async def _osd_nodes(self) -> list[NodeStatus]:
-        """Those that registered here, and those of which only rows tell."""
-        by_node: dict[str, dict[int, LocationRecord]] = {name: {} for name in self._nodes}
+        """Those that are alive, and those that rows know."""
+        by_node: dict[str, dict[int, LocationRecord]] = {
+            name: {} for name, node in self._nodes.items() if self._is_alive(node)
+        }
         for row, raw in await self._kv.ascan_prefix(keys.LOCATIONS):
             location = decode_location(raw)
             osd = decode_uint(row, len(keys.LOCATIONS), 4)
@@ -250,14 +253,16 @@ class Registry:
 
 
 def _check_offer(offer: NodeOffer, cluster_id: str) -> None:
-    if not offer.node or not offer.address:
-        raise ConfigError("a node has a name and an address")
+    if not (offer.node and offer.address and offer.host and offer.rack):
+        raise ConfigError("a node has a name and an address, and stands in a host and a rack")
     for what in ("path", "device_id", "osd"):
         values = [getattr(disk, what) for disk in offer.disks]
         given = [value for value in values if value not in ("", None)]
         if len(set(given)) < len(given):
             raise ConfigError(f"two disks of {offer.node} have one {what}")
     for disk in offer.disks:
+        if not disk.path or not 0 <= disk.weight < math.inf:
+            raise ConfigError(f"{disk.path!r} of {offer.node}: a disk has a path and a weight")
         if disk.cluster_id and disk.cluster_id != cluster_id:
             raise ConfigError(
                 f"{disk.path} of {offer.node} belongs to cluster {disk.cluster_id}, and this is "

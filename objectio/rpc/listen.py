@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 
 from objectio.rpc.address import Address, parse_address
-from objectio.rpc.connection import GOODBYE_SECONDS
+from objectio.rpc.connection import GOODBYE_SECONDS, HANDSHAKE_SECONDS
 
 
 class Listeners:
@@ -24,17 +24,20 @@ class Listeners:
     async def add(self, address: str, tls: ssl.SSLContext | None = None) -> str:
         """Returns the address with the port that was taken. A Unix socket is its owner's only."""
         where = parse_address(address)
+        patience = HANDSHAKE_SECONDS if tls is not None else None
         if where.path:
             mask = os.umask(0o177)
             try:
                 listener: asyncio.AbstractServer = await self._loop.create_unix_server(
-                    self._factory, where.path, ssl=tls
+                    self._factory, where.path, ssl=tls, ssl_handshake_timeout=patience
                 )
             finally:
                 os.umask(mask)
             self._paths.append(where.path)
         else:
-            tcp = await self._loop.create_server(self._factory, where.host, where.port, ssl=tls)
+            tcp = await self._loop.create_server(
+                self._factory, where.host, where.port, ssl=tls, ssl_handshake_timeout=patience
+            )
             where = Address(where.host, tcp.sockets[0].getsockname()[1])
             listener = tcp
         self._listeners.append(listener)

@@ -24,7 +24,7 @@ from objectio.rpc.control.proof import (
     call_mac,
     parse_proof,
 )
-from objectio.rpc.control.roles import ADMIN, ANYBODY, MAY_CALL, PROCESSES
+from objectio.rpc.control.roles import ADMIN, MAY_CALL, PROCESSES
 
 CHALLENGE_SECONDS: Final = 3600.0
 CHALLENGES_MAX: Final = 16
@@ -39,15 +39,12 @@ _log: Final = logging.getLogger("objectio.control")
 class Admitted(NamedTuple):
     """A call that may be made; `answer_proof` makes what its answer carries."""
 
-    caller: Caller | None
-    key: bytes = b""
-    mac: bytes = b""
+    caller: Caller
+    key: bytes
+    mac: bytes
 
-    def answer_proof(self, answer: bytes) -> str | None:
-        return answer_mac(self.key, self.mac, answer).hex() if self.caller is not None else None
-
-
-NOBODY: Final = Admitted(None)
+    def answer_proof(self, answer: bytes) -> str:
+        return answer_mac(self.key, self.mac, answer).hex()
 
 
 class Gate:
@@ -101,13 +98,10 @@ class Visitor:
         return given
 
     def admit(self, method: str, metadata: Mapping[str, str | bytes], request: bytes) -> Admitted:
-        """Raises `Unauthenticated` or `AccessDenied`."""
+        """For calls that need a proof. Raises `Unauthenticated` or `AccessDenied`."""
         allowed = MAY_CALL.get(method, frozenset())
-        if allowed is ANYBODY:
-            return NOBODY
         try:
             admitted = self._verify(method, metadata.get(HEADER), request)
-            assert admitted.caller is not None
             if admitted.caller.role not in allowed:
                 raise AccessDenied(f"{admitted.caller.role} may not call {method}", reason="role")
         except AccessError as error:

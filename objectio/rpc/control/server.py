@@ -277,20 +277,17 @@ class Routes:
     async def _answer(self, path: str, handler: Answer, stream: GrpcStream) -> None:
         raw = await receive(stream) or b""
         admitted = self._visitor.admit(path, stream.metadata or {}, raw)
-        assert admitted.caller is not None
         task = asyncio.ensure_future(handler(admitted.caller, raw))
         self._server.under_way.add(task)
         task.add_done_callback(self._server.under_way.discard)
         answer = bytes(await asyncio.shield(task))
         await stream.send_message(answer)
         proof = admitted.answer_proof(answer)
-        assert proof is not None
         await stream.send_trailing_metadata(metadata={ANSWER_HEADER: proof})
 
     async def _stream(self, path: str, handler: Stream, stream: GrpcStream) -> None:
         raw = await receive(stream) or b""
         admitted = self._visitor.admit(path, stream.metadata or {}, raw)
-        assert admitted.caller is not None
         async with contextlib.aclosing(handler(admitted.caller, raw)) as answers:
             async for message in answers:
                 await stream.send_message(bytes(message))

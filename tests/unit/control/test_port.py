@@ -13,6 +13,7 @@ from objectio.control import port as port_module
 from objectio.control.port import DECIDING_BYTES, Port, spoken
 from objectio.control.registry import Registry
 from objectio.errors import Unavailable
+from objectio.rpc import listen as listen_module
 from objectio.rpc.auth import Identity
 from objectio.rpc.client import Channel
 from objectio.rpc.control.client import ControlClient
@@ -250,6 +251,16 @@ async def test_without_tls_nobody_gets_past_a_port_that_has_it(make, certificate
     with pytest.raises(Unavailable):
         await channel.connect(0.5)
     await channel.close()
+
+
+async def test_whoever_does_not_shake_hands_is_sent_away(make, certificate, monkeypatch):
+    monkeypatch.setattr(listen_module, "HANDSHAKE_SECONDS", 0.2)
+    cert, key = certificate
+    far = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    far.load_cert_chain(cert, key)
+    reader, writer = await connect(await make().port.listen("127.0.0.1:0", far))
+    assert await closed(reader) == b""
+    writer.close()
 
 
 async def test_closing_ends_what_is_undecided_and_leaves_no_socket(make, socket_dir, until):

@@ -240,9 +240,14 @@ async def test_disks_that_are_one(registry, disks, what):
 
 
 async def test_nodes_without_a_name_or_an_address(registry):
-    for more in ({"name": ""}, {"address": ""}):
+    for more in ({"name": ""}, {"address": ""}, {"host": ""}, {"rack": ""}):
         with pytest.raises(ConfigError):
             await registry.register(node("/a", **more))
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError):
+            await registry.register(node(DiskOffer(path="/a", weight=weight)))
+    with pytest.raises(ConfigError):
+        await registry.register(node(""))
 
 
 async def test_a_device_under_a_number_that_is_not_its_own(registry, kv):
@@ -339,6 +344,15 @@ async def test_status_after_a_restart_knows_nodes_from_rows(registry, make):
     [known] = (await make().status()).nodes
     assert (known.node, known.alive, known.seen_ms, known.address) == ("n1", False, 0, "n1:9200")
     assert [each.osd for each in known.osds] == [0]
+
+
+async def test_a_node_that_has_nothing_any_more_is_forgotten(registry, kv, clock):
+    await osds_of(registry, "/a")
+    await device(kv, 0, "dev-a")
+    await osds_of(registry, DiskOffer(path="/a", device_id="dev-a"), name="n2", address="n2:1")
+    assert [each.node for each in (await registry.status()).nodes] == ["n1", "n2"]
+    clock.now += LEASE_SECONDS
+    assert [each.node for each in (await registry.status()).nodes] == ["n2"]
 
 
 async def test_an_osd_is_at_one_node(registry, kv):
