@@ -80,6 +80,8 @@ def _given_parts(config: Config, args: argparse.Namespace) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     if getattr(args, "listen_fd", None) is not None:
         parts["listener"] = socket.socket(fileno=args.listen_fd)
+    if getattr(args, "metrics_listener", None) is not None:
+        parts["metrics_listener"] = args.metrics_listener
     if getattr(args, "run_dir", None) is not None:
         from objectio.gateway.neighbours import Neighbours
 

@@ -392,21 +392,22 @@ def _metrics(config: Config, args: argparse.Namespace, listen: str) -> Any:
         return config.metrics
     host, _, port = listen.rpartition(":")
     wanted = f"{host}:{int(port) + 1}" if int(port) else f"{host}:0"
-    if not _is_free(wanted):
+    # It is kept from now on: anybody's outgoing connection may take it while others are waited for.
+    args.metrics_listener = _take(wanted)
+    if args.metrics_listener is None:
         _log.warning("%s is taken: no /metrics of this process; see --metrics-listen", wanted)
         return config.metrics
     return replace(config.metrics, listen=wanted)
 
 
-def _is_free(address: str) -> bool:
+def _take(address: str) -> socket.socket | None:
     from objectio.gateway.server import listen
 
     host, _, port = address.rpartition(":")
     try:
-        listen(host.strip("[]"), int(port)).close()
-    except OSError:
-        return False
-    return True
+        return listen(host.strip("[]"), int(port))
+    except (OSError, OverflowError):  # a port above 65535
+        return None
 
 
 def _url(address: str, config: Config) -> str:

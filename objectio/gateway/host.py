@@ -28,8 +28,9 @@ class HttpHost:
     """Provides `endpoint` and `http`: a function that makes a protocol for an HTTP connection which
     somebody else has accepted.
 
-    parts that it takes, if they are there: `listener`, a socket that listens already, in place of
-    `gateway.listen`; `neighbours`, the other processes of the same supervisor
+    parts that it takes, if they are there: `listener` and `metrics_listener`, sockets that are bound
+    already, in place of `gateway.listen` and `metrics.listen`; `neighbours`, the other processes of the
+    same supervisor
     """
 
     def __init__(self, parts: NodeParts, front_ends: Mapping[str, FrontEnd], listen: str) -> None:
@@ -51,12 +52,15 @@ class HttpHost:
             body_idle_seconds=config.gateway.body_idle_seconds,
         )
         host, _, port = listen.rpartition(":")
+        also = config.metrics.listen
+        if parts.has("metrics_listener"):
+            also = parts.part("metrics_listener")
         self._server = HttpServer(
             app,
             host.strip("[]"),
             int(port or 0),
             listener=parts.part("listener") if parts.has("listener") else None,
-            also=[config.metrics.listen] if config.metrics.listen else [],
+            also=[also] if also else [],
             connections_max=config.gateway.connections_max,
         )
 

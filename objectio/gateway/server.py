@@ -34,7 +34,7 @@ class HttpServer:
 
     host                    "" listens nowhere: connections come by `make_protocol` only
     listener                a socket that listens already, perhaps for other processes too
-    also                    further addresses without TLS, HOST:PORT or unix:PATH
+    also                    further addresses without TLS, HOST:PORT or unix:PATH, or sockets
     connections_max         further connections are answered 503 by the server itself
     keep_alive_seconds      how long an idle connection is kept
     tls                     a server-side SSLContext, or None for plain http
@@ -47,7 +47,7 @@ class HttpServer:
         port: int = 9000,
         *,
         listener: socket.socket | None = None,
-        also: Sequence[str] = (),
+        also: Sequence[str | socket.socket] = (),
         connections_max: int = CONNECTIONS_MAX,
         keep_alive_seconds: int = KEEP_ALIVE_SECONDS,
         tls: ssl.SSLContext | None = None,
@@ -56,7 +56,8 @@ class HttpServer:
         self.port = port
         self.tls = tls
         self._given = listener
-        self._also = [parse_address(text) for text in also]
+        self._also = list(also)
+        self._also_at: list[Address] = []
         self._paths: list[str] = []
         config = uvicorn.Config(
             app,
@@ -87,7 +88,7 @@ class HttpServer:
     @property
     def also(self) -> list[str]:
         """The further addresses, with the ports that were taken."""
-        return [str(address) for address in self._also]
+        return [str(address) for address in self._also_at]
 
     def make_protocol(self) -> asyncio.Protocol:
         """For a connection that somebody else has accepted."""
@@ -108,8 +109,7 @@ class HttpServer:
                 listeners.append((listen(self.host, self.port), self.tls))
             if listeners:
                 self.port = listeners[0][0].getsockname()[1]
-            for index, address in enumerate(self._also):
-                listeners.append((self._listen_also(index, address), None))
+            listeners.extend((self._listen_also(wanted), None) for wanted in self._also)
             config.load()
             server.lifespan = config.lifespan_class(config)
             # The first tick makes the Date header; without it the first answers would have none.
@@ -124,13 +124,16 @@ class HttpServer:
         server.started = True
         self._ticker = asyncio.create_task(server.main_loop(), name="http-server-ticker")
 
-    def _listen_also(self, index: int, address: Address) -> socket.socket:
-        if address.path:
-            self._paths.append(address.path)
-            return _listen_at_path(address.path)
-        listener = listen(address.host, address.port)
-        self._also[index] = Address(address.host, listener.getsockname()[1])
-        return listener
+    def _listen_also(self, wanted: str | socket.socket) -> socket.socket:
+        if isinstance(wanted, str):
+            address = parse_address(wanted)
+            if address.path:
+                self._paths.append(address.path)
+                self._also_at.append(address)
+                return _listen_at_path(address.path)
+            wanted = listen(address.host, address.port)
+        self._also_at.append(Address(*wanted.getsockname()[:2]))
+        return wanted
 
     async def _accept_from(
         self, listener: socket.socket, tls: ssl.SSLContext | None

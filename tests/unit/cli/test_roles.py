@@ -25,7 +25,12 @@ def here(tmp_path, monkeypatch):
 
 def configure(command, *flags):
     made = command(ObjectIOApp(), None, cmd_name=command.role)
-    return made.configure(made.get_parser("objectio").parse_args(flags))
+    args = made.get_parser("objectio").parse_args(flags)
+    try:
+        return made.configure(args)
+    finally:
+        if (taken := getattr(args, "metrics_listener", None)) is not None:
+            taken.close()
 
 
 def test_the_quick_start(here):
