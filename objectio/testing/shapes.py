@@ -218,9 +218,16 @@ class RoleServer(LocalServer):
     def healthy(self) -> bool:
         return all(health(endpoint) == 200 for endpoint in self.endpoints)
 
+    @property
+    def metrics_endpoints(self) -> dict[str, str]:
+        """Where each process shows /metrics and /health."""
+        ports = {"meta": self._meta_port}
+        ports |= {f"osd-{n}": port for n, port in enumerate(self._osd_ports)}
+        behind = {name: f"http://127.0.0.1:{port + 1}" for name, port in ports.items()}
+        return {f"gateway-{n}": each for n, each in enumerate(self.endpoints)} | behind
+
     def metric(self, name: str) -> float:
-        behind = (f"http://127.0.0.1:{port + 1}" for port in (self._meta_port, *self._osd_ports))
-        return read_metric([fetch_metrics(each) for each in (*self.endpoints, *behind)], name)
+        return read_metric([fetch_metrics(each) for each in self.metrics_endpoints.values()], name)
 
     def s3_settings(self, gateway: int = 0) -> dict[str, Any]:
         return {**super().s3_settings(), "endpoint_url": self.endpoints[gateway]}

@@ -229,9 +229,15 @@ def assert_clean():
 
 
 @pytest.fixture(scope="module")
-def shared_server(shape, tmp_path_factory, assert_clean):
+def shared_settings():
+    return {}
+
+
+@pytest.fixture(scope="module")
+def shared_server(shape, shared_settings, tmp_path_factory, assert_clean):
     """One server for all tests of a module, which are clean only if all of them are."""
-    with shapes.make_server(tmp_path_factory.mktemp(shape) / "data", shape=shape) as server:
+    where = tmp_path_factory.mktemp(shape) / "data"
+    with shapes.make_server(where, shape=shape, settings=shared_settings) as server:
         yield server
         store = Store(server)
         assert_clean(store)
