@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -150,3 +151,31 @@ async def test_what_is_not_there(reflect):
         ServerReflectionRequest(all_extension_numbers_of_type="objectio.v1.Osd")
     )
     assert answer.all_extension_numbers_response.base_type_name == "objectio.v1.Osd"
+
+
+@pytest.mark.client
+async def test_grpcurl_as_on_the_page(harness, tmp_path):
+    if shutil.which("grpcurl") is None:
+        pytest.skip("grpcurl is not installed")
+
+    async def grpcurl(*arguments):
+        process = await asyncio.create_subprocess_exec(
+            *("grpcurl", "-plaintext", *arguments),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+        return (out + err).decode()
+
+    where = harness.address
+    assert "objectio.v1.Cluster\n" in await grpcurl(where, "list")
+    assert "returns ( stream .objectio.v1.ClusterMap )" in await grpcurl(
+        where, "describe", "objectio.v1.Cluster"
+    )
+    assert "Unauthenticated" in await grpcurl(where, "objectio.v1.Cluster/Status")
+    assert harness.refused == {"missing": 1}
+    written = tmp_path / "objectio.protoset"
+    await grpcurl("-protoset-out", str(written), where, "describe", "objectio.v1.Admin")
+    admin = next(file for file in files() if file.name.endswith("admin.proto"))
+    assert admin.raw in written.read_bytes()
