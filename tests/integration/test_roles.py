@@ -28,6 +28,7 @@ COMMAND = re.compile(r"^```sh\n(objectio-(meta|osd|gateway) .*)\n```$", re.MULTI
 TERMINALS = {role: line for line, role in COMMAND.findall(README)}
 FAST = {"osd.check_seconds": "0.2", "store.repair_interval_seconds": "0.5"}
 SECONDS_MAX = 60
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +126,7 @@ ORDERS = [
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_quick_start(terminals, tmp_path, order):
     made, endpoint, meta_endpoint = terminals
-    aws = shutil.which("aws", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    aws = shutil.which("aws", path=PATH)
     if aws is None:
         pytest.skip("the AWS CLI is not installed")
     for role in order:
@@ -189,6 +190,55 @@ def test_the_command_line_finds_its_server_at_either_port(terminals, tmp_path):
         assert health(f"http://127.0.0.1:{port}") == 200
     with urllib.request.urlopen(f"http://127.0.0.1:{osd_port + 1}/metrics", timeout=5) as answer:
         assert b"objectio_rpc_connections" in answer.read()
+
+
+PORTS = "meta=9100 osd=9200 gateway=9000\n"
+
+
+@pytest.mark.slow
+def test_the_tutorial(tmp_path):
+    if missing := [
+        name for name in ("bash", "curl", "aws") if shutil.which(name, path=PATH) is None
+    ]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    text = (ROOT / "docs/tutorial/separate-processes.md").read_text()
+    script = "".join(re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    assert script.count(PORTS) == 1
+    meta, gateway = free_ports(2)
+    script = script.replace(PORTS, f"meta={meta} osd={free_range(12)} gateway={gateway}\n")
+    # In a session of its own, so that all of it can be ended.
+    process = subprocess.Popen(
+        ["bash", "-eu", "-c", script],
+        cwd=tmp_path,
+        env={
+            "PATH": PATH,
+            "HOME": str(tmp_path),
+            "LC_ALL": "C.UTF-8",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=180)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, said
+    assert "still there\n" in said
+    assert re.search(r"^503$", said, re.MULTILINE)
+    assert "OSD 0 up" in said
+
+
+def free_range(count):
+    """The first of so many free ports in a row."""
+    for first in range(20_000, 32_000, count):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    raise AssertionError("no ports are free")
 
 
 # Six OSDs at 4+2.
