@@ -14,6 +14,7 @@ from objectio.abc.metrics import Metrics, NullMetrics
 from objectio.errors import Unavailable
 from objectio.kv.store import KVStore
 from objectio.meta.records import BlobRef
+from objectio.rpc.priority import background
 from objectio.store.devices import DeviceSet
 from objectio.store.ended import EndedUploads
 from objectio.store.garbage import Collector
@@ -120,11 +121,12 @@ class Maintenance:
 
     async def start(self) -> None:
         await self.journal.attach()
-        self.ended.start()
-        self.collector.start()
-        self.repairer.start()
-        await self.rebalancer.start()
-        self.scrubber.start()
+        with background():  # devices of other processes take clients' calls first
+            self.ended.start()
+            self.collector.start()
+            self.repairer.start()
+            await self.rebalancer.start()
+            self.scrubber.start()
 
     async def stop(self) -> None:
         await self.scrubber.stop()

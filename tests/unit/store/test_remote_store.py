@@ -13,6 +13,7 @@ from objectio.meta import keys
 from objectio.meta.records import decode_blob_row
 from objectio.model.stripe import BlobId, ShardKey
 from objectio.rpc.auth import Identity
+from objectio.rpc.shards_messages import Method
 from objectio.store.remote_devices import RemoteDevices
 from objectio.testing.osds import SECRET, OsdCluster
 
@@ -227,6 +228,16 @@ async def test_a_blank_disk_is_refilled(far):
 
 
 async def test_damage_on_a_device_of_another_process_is_repaired(far):
+    """By calls that let those of clients pass."""
+    calls = []
+    for node in far.cluster.nodes.values():
+        handlers = node.service._member._server.dispatcher.handlers
+
+        def read(call, inner=handlers[Method.READ]):
+            calls.append(call.background)
+            return inner(call)
+
+        handlers[Method.READ] = read
     await far.put(b"key", noise(4096))
     first = far.members()[0]
     store, key = far.devices.stores[first], ShardKey(BlobId(far.refs()[0].blob), 0, 0)
@@ -234,8 +245,14 @@ async def test_damage_on_a_device_of_another_process_is_repaired(far):
     store.submit_delete([key], done.set_result)
     assert await done is None
     assert [osd for osd, _ in await far.lacking()] == [first]
-    assert await far.get(b"key") == noise(4096)
+    far.gates[far.members()[1]].open.clear()
+    get = asyncio.create_task(far.get(b"key"))
+    await until(lambda: len(calls) >= 4)
+    assert not any(calls)
+    far.gates[far.members()[1]].open.set()
+    assert await get == noise(4096)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while await far.lacking():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
+    assert any(calls)
