@@ -16,6 +16,7 @@ import itertools
 import os
 import signal
 import time
+import urllib.error
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -227,7 +228,15 @@ class RoleServer(LocalServer):
         return {f"gateway-{n}": each for n, each in enumerate(self.endpoints)} | behind
 
     def metric(self, name: str) -> float:
-        return read_metric([fetch_metrics(each) for each in self.metrics_endpoints.values()], name)
+        """As of a `LocalServer`. Processes with disks, and gateways, may be gone."""
+        texts = []
+        for process, endpoint in self.metrics_endpoints.items():
+            try:
+                texts.append(fetch_metrics(endpoint))
+            except urllib.error.URLError:
+                if process == "meta":
+                    raise
+        return read_metric(texts, name)
 
     def s3_settings(self, gateway: int = 0) -> dict[str, Any]:
         return {**super().s3_settings(), "endpoint_url": self.endpoints[gateway]}

@@ -95,7 +95,7 @@ class Table:
         which = ", ".join(f"{n} {what}" for what, n in sorted(summary(errors).items()))
         self.lines.append(
             f"{name:12}{len(calls):9}{len(errors):8}{slowest:7.2f} s{gaps[0]:8.2f} s{gaps[1]:8.2f} s"
-            f"{max(0.0, served - started):10.2f} s  {which}"
+            f"{max(0.0, served - started) if errors else 0.0:10.2f} s  {which}"
         )
         assert slowest < ANSWER_SECONDS_MAX, self.lines[-1]
 
