@@ -234,10 +234,16 @@ def shared_settings():
 
 
 @pytest.fixture(scope="module")
-def shared_server(shape, shared_settings, tmp_path_factory, assert_clean):
+def shared_disks():
+    return 6
+
+
+@pytest.fixture(scope="module")
+def shared_server(shape, shared_settings, shared_disks, tmp_path_factory, assert_clean):
     """One server for all tests of a module, which are clean only if all of them are."""
     where = tmp_path_factory.mktemp(shape) / "data"
-    with shapes.make_server(where, shape=shape, settings=shared_settings) as server:
+    options = {"settings": shared_settings, "disks": shared_disks}
+    with shapes.make_server(where, shape=shape, **options) as server:
         yield server
         store = Store(server)
         assert_clean(store)
