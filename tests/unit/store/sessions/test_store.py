@@ -40,7 +40,8 @@ SECRET = bytes(range(100, 132))
 BUCKET = "bucket"
 SECONDS = float(os.environ.get("OBJECTIO_TEST_DEPTH", "1")) * 3
 SEEDS = range(1, 6)
-KEYS = 16
+KEYS = 30
+STRIPE_BYTES = 8192
 DISKS = 8
 
 
@@ -118,6 +119,19 @@ class Node:
             reader.close()
 
 
+class SlowPayload(BytesPayload):
+    """A client that sends one half, and the other when the session may have ended meanwhile."""
+
+    def __init__(self, data, seconds):
+        super().__init__(data, piece_size_bytes=len(data) // 2 + 1)
+        self._seconds = seconds
+
+    async def read(self):
+        if len(self._pieces) == 1:
+            await asyncio.sleep(self._seconds)
+        return await super().read()
+
+
 class Clients:
     """Each key has one writer at a time, so that what it may hold is known."""
 
@@ -162,12 +176,14 @@ class Clients:
             self.done += 1
 
     def payload(self):
-        size = self.random.choice([0, 1, 100, 5000, 20_000, 40_000])
+        size = self.random.choice([0, 100, 5000, 20_000, 40_000, 60_000])
         return self.random.randbytes(size)
 
     async def put(self, node, key):
         data = self.payload()
-        put = node.store.put_object(BUCKET, key, BytesPayload(data), ObjectAttributes(), owner="me")
+        pause = self.random.choice([0, 0, 0.3, 0.6])
+        payload = SlowPayload(data, pause) if len(data) > STRIPE_BYTES else BytesPayload(data)
+        put = node.store.put_object(BUCKET, key, payload, ObjectAttributes(), owner="me")
         await self.change(key, data, put)
 
     async def upload(self, node, key):
@@ -219,14 +235,12 @@ async def trouble(metadata, clients, rebalancer, source):
     out = None
     while clients.busy:
         await asyncio.sleep(source.choice([0.02, 0.05, 0.1]))
-        node, what = source.choice(clients.nodes), source.randrange(8)
+        node, what = source.choice(clients.nodes), source.randrange(6)
         if what == 0:
             await metadata.stop()
             await asyncio.sleep(0.05)
             await metadata.start()
         elif what in (1, 2):
-            await node.sleep(source.choice([0.05, 0.4]))
-        elif what in (3, 4):
             if node.channel.connection is not None:
                 node.channel.connection.abort(OSError("cut"))
         else:
@@ -239,6 +253,13 @@ async def trouble(metadata, clients, rebalancer, source):
                     out = None
     if out is not None:
         await rebalancer.undrain(out)
+
+
+async def doze(node, clients, source):
+    """Every second sleep is longer than the lease, and not longer than what clients wait for."""
+    while clients.busy:
+        await asyncio.sleep(source.choice([0.05, 0.1, 0.4]))
+        await node.sleep(source.choice([0.05, 0.45]))
 
 
 async def sweeps(kit, clients, source):
@@ -265,7 +286,8 @@ async def test_nothing_is_lost_and_nothing_stays(make_kit, sockets, until, seed)
             trouble(metadata, clients, kit.maintenance.rebalancer, source),
             sweeps(kit, clients, source),
             clients.enough(),
-            *(clients.run() for _ in range(10)),
+            *(doze(node, clients, source) for node in nodes),
+            *(clients.run() for _ in range(20)),
         )
         for node in nodes:
             await node.session.open()
