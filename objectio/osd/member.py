@@ -20,8 +20,9 @@ from objectio.abc.role import NodeParts
 from objectio.abc.shardstore import StoreState
 from objectio.config.schema import NUMBER_UNKNOWN, DiskSection
 from objectio.errors import ConfigError, NotFound, ObjectIOError
+from objectio.kv.keys import decode_uint
 from objectio.meta import keys
-from objectio.meta.records import decode_location
+from objectio.meta.records import decode_location, decode_osd
 from objectio.rpc.address import parse_address
 from objectio.rpc.server import Server
 from objectio.rpc.shards_service import ShardService
@@ -227,7 +228,7 @@ class Member:
 
     async def _probe(self) -> list[_Offered]:
         """The disks that can be offered. Raises `ConfigError` if there is none."""
-        known = await self._known_paths()
+        known, numbers = await self._known_paths(), await self._numbers()
         open_ = {slot.path: slot.store for slot in self.devices.slots if slot.store is not None}
         offered: list[_Offered] = []
         left_out: dict[str, str] = {}
@@ -243,6 +244,9 @@ class Member:
                     # It would get a number, and perhaps has one.
                     left_out[path] = str(error)
                     continue
+                device_id = ""
+            if disk.id not in (NUMBER_UNKNOWN, numbers.get(device_id, disk.id)):
+                # Swapped: it is opened by its own number, refused then, and stays down with a reason.
                 device_id = ""
             offer = DiskOffer(
                 path=path,
@@ -279,6 +283,11 @@ class Member:
         rows = await self._parts.part("kv").ascan_prefix(keys.LOCATIONS)
         places = [decode_location(raw) for _, raw in rows]
         return {place.path for place in places if place.node == self._node}
+
+    async def _numbers(self) -> dict[str, int]:
+        """Of the OSDs, by the devices that stand for them."""
+        rows = await self._parts.part("kv").ascan_prefix(keys.OSDS)
+        return {decode_osd(raw).device_id: decode_uint(row, len(keys.OSDS), 4) for row, raw in rows}
 
     def health(self) -> Mapping[str, Any]:
         slots = self.devices.slots

@@ -8,7 +8,8 @@ Theory of operation:
   which then stops all in order: gateways, so that requests under way are finished; the metadata, which
   write to disks to the end; disks.
 - A process that ends is started again, after a pause that doubles up to `PAUSE_SECONDS_MAX` while it
-  does not hold. One that could never be started is not: the supervisor gives up, and says so.
+  does not hold. When one could never be started the supervisor gives up, and says so; but not for some
+  of the disks, without which the others may serve: that is tried on.
 - A process that its supervisor has left ends at once: the kernel kills it (`follow_supervisor`).
 """
 
@@ -52,9 +53,19 @@ _log: Final = logging.getLogger("objectio.supervisor")
 class Child:
     """One process, kept running. `ready` is set while it serves."""
 
-    def __init__(self, member: Member, command: Sequence[str], fds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        member: Member,
+        command: Sequence[str],
+        fds: Sequence[int],
+        may_lack: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`may_lack` says whether the store may run without it."""
         self.member = member
         self.ready = asyncio.Event()
+        self.hopeless = False
+        """It could not be started so far; that is tried on."""
+        self._may_lack = may_lack
         self._command = list(command)
         self._fds = list(fds)
         self._process: asyncio.subprocess.Process | None = None
@@ -63,7 +74,7 @@ class Child:
 
     async def keep(self, after: asyncio.Event | None = None) -> None:
         """From when `after` is set until it is told to stop. Raises `ObjectIOError` if it could never
-        be started."""
+        be started and must not be lacking."""
         pause, attempts = PAUSE_SECONDS_MIN, 0
         if after is not None:
             waits = [asyncio.ensure_future(event.wait()) for event in (after, self._stopping)]
@@ -77,8 +88,10 @@ class Child:
                 return
             attempts += 1
             if not self._was_ready and (code == _EXIT_USAGE or attempts >= START_ATTEMPTS_MAX):
-                error = ConfigError if code == _EXIT_USAGE else ObjectIOError
-                raise error(f"{self.member.name} cannot be started ({_how(code)}): see above")
+                self.hopeless = True
+                if not self._may_lack():
+                    error = ConfigError if code == _EXIT_USAGE else ObjectIOError
+                    raise error(f"{self.member.name} cannot be started ({_how(code)}): see above")
             if time.monotonic() - started > STEADY_SECONDS:
                 pause = PAUSE_SECONDS_MIN
             _log.error("%s %s; starting it again in %.1f s", self.member.name, _how(code), pause)
@@ -120,7 +133,7 @@ class Child:
 
     def _hear(self, said: int) -> None:
         if os.read(said, 64):
-            self._was_ready = True
+            self._was_ready, self.hopeless = True, False
             self.ready.set()
         else:
             asyncio.get_running_loop().remove_reader(said)
@@ -159,11 +172,17 @@ class Supervisor:
     def _child(self, member: Member) -> Child:
         command = [sys.executable, "-P", "-m", "objectio", member.role]
         command += ["--config", str(write_config(member, self._run_dir))]
-        if member.role != "gateway":
+        if member.role == "osd":  # with a disk too few the others may serve
+            return Child(member, command, (), self._has_hope)
+        if member.role == "meta":
             return Child(member, command, ())
         fd = self._socket.fileno()
         command += ["--listen-fd", str(fd), "--run-dir", str(self._run_dir)]
         return Child(member, command, (fd,))
+
+    def _has_hope(self) -> bool:
+        """Whether there are disks, or may be."""
+        return any(child.member.role == "osd" and not child.hopeless for child in self._children)
 
     async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
         """Until `stop` is set; `ready(endpoint)` is called once requests are answered. Raises
@@ -196,7 +215,11 @@ class Supervisor:
         ready(self.endpoint)
 
     async def _waited_for(self) -> list[str]:
-        late = [child.member.name for child in self._children if not child.ready.is_set()]
+        late = [
+            child.member.name
+            for child in self._children
+            if not (child.ready.is_set() or child.hopeless)
+        ]
         if late:
             return late
         for child in self._children:

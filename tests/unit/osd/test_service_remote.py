@@ -99,6 +99,21 @@ async def test_a_device_keeps_its_number_under_another_path(cluster):
     assert devices_of(a).slot(1).path == str(where / "x")
 
 
+async def test_swapped_disks_stay_down_and_the_others_are_served(cluster):
+    disks = [{"id": 5, "path": "x"}, {"id": 3, "path": "y"}, {"id": 4, "path": "z"}]
+    await cluster.add_node("a", disks)
+    await cluster.nodes.pop("a").stop()
+    where = cluster.where / "a"
+    for old, new in (("x", "t"), ("y", "x"), ("t", "y")):
+        (where / old).rename(where / new)
+    a = await cluster.add_node("a", disks)
+    assert list(devices_of(a).stores) == [4]
+    assert "swapped" in devices_of(a).slot(5).reason
+    for old, new in (("x", "t"), ("y", "x"), ("t", "y")):
+        (where / old).rename(where / new)
+    await until(lambda: sorted(devices_of(a).stores) == [3, 4, 5])
+
+
 async def test_numbers_of_the_configuration_are_the_numbers(cluster):
     a = await cluster.add_node("a", [{"id": 5, "path": "x"}, {"id": 3, "path": "y"}])
     assert sorted(devices_of(a).stores) == [3, 5]

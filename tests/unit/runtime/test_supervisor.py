@@ -70,6 +70,27 @@ async def test_what_can_never_be_started_is_given_up(tmp_path, code, error, star
     assert len(log.read_text().split()) == starts
 
 
+async def test_what_may_be_lacking_is_tried_on(tmp_path, monkeypatch):
+    """It comes up as soon as what keeps it from that is mended."""
+    monkeypatch.setattr(supervisor, "PAUSE_SECONDS_MAX", 0.1)
+    mended = tmp_path / "mended"
+    script = f"import os, sys\nif not os.path.exists({str(mended)!r}): sys.exit(2)\n{READY}"
+    kept = Child(
+        Member("one", "osd", Config()),
+        [sys.executable, "-c", script + "time.sleep(600)"],
+        (),
+        lambda: True,
+    )
+    keeping = asyncio.ensure_future(kept.keep())
+    async with asyncio.timeout(SECONDS_MAX):
+        while not kept.hopeless:
+            await asyncio.sleep(0.01)
+    mended.touch()
+    await pid_of(kept)
+    assert not kept.hopeless
+    await kept.stop(keeping)
+
+
 async def test_what_was_ready_once_is_never_given_up(tmp_path):
     log = tmp_path / "starts"
     script = f"print('.', file=open({str(log)!r}, 'a'))\n{READY}"
