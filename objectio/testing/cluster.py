@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -110,7 +109,7 @@ class LocalServer:
 
     def command(self, listen: str = "127.0.0.1:0") -> list[str]:
         command = [sys.executable, "-c", _MAIN, "serve", "--data", str(self.data_dir)]
-        command += ["--listen", listen, *self._arguments, *_more_arguments()]
+        command += ["--listen", listen, *self._arguments]
         if not (self.data_dir / "objectio.toml").exists():
             command += ["--disks", str(self._disks)]
         for key, value in self.settings.items():
@@ -237,33 +236,6 @@ class LocalServer:
                 )
             time.sleep(_POLL_SECONDS)
         return answer
-
-
-def _more_arguments() -> list[str]:
-    """OBJECTIO_TEST_SERVE has arguments for every server: "--workers 2" runs the same tests against
-    several processes."""
-    return shlex.split(os.environ.get("OBJECTIO_TEST_SERVE", ""))
-
-
-def fetch_metrics(endpoint: str) -> str:
-    with urllib.request.urlopen(f"{endpoint}/metrics", timeout=5) as answer:
-        return str(answer.read().decode())
-
-
-def read_metric(texts: Iterable[str], name: str) -> float:
-    """Out of the metrics of one process each, or of several with a label `process`."""
-    sums: dict[tuple[int, str], float] = {}
-    gauge = False
-    for number, text in enumerate(texts):
-        for line in text.splitlines():
-            row, _, value = line.rpartition(" ")
-            if line.startswith("#"):
-                gauge |= line == f"# TYPE {name} gauge"
-            elif row.partition("{")[0] == name:
-                found = _PROCESS.search(row)
-                key = number, found[1] if found else ""
-                sums[key] = sums.get(key, 0.0) + float(value)
-    return max(sums.values(), default=0.0) if gauge else sum(sums.values())
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
