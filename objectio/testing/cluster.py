@@ -238,6 +238,27 @@ class LocalServer:
         return answer
 
 
+def fetch_metrics(endpoint: str) -> str:
+    with urllib.request.urlopen(f"{endpoint}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def read_metric(texts: Iterable[str], name: str) -> float:
+    """Out of the metrics of one process each, or of several with a label `process`."""
+    sums: dict[tuple[int, str], float] = {}
+    gauge = False
+    for number, text in enumerate(texts):
+        for line in text.splitlines():
+            row, _, value = line.rpartition(" ")
+            if line.startswith("#"):
+                gauge |= line == f"# TYPE {name} gauge"
+            elif row.partition("{")[0] == name:
+                found = _PROCESS.search(row)
+                key = number, found[1] if found else ""
+                sums[key] = sums.get(key, 0.0) + float(value)
+    return max(sums.values(), default=0.0) if gauge else sum(sums.values())
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.kill()
