@@ -242,6 +242,10 @@ class Pools:
     async def move(self, moves: Sequence[GroupMove]) -> None:
         """Begin, redirect and end moves of groups, all in one commit. If it fails, nobody knows
         whether it went through: `refresh` before anything else."""
+        async with self._turn:
+            await self._move(moves)
+
+    async def _move(self, moves: Sequence[GroupMove]) -> None:
         checks: list[Check] = []
         writes: list[tuple[bytes, bytes | None]] = []
         for pool_id in {each.pool for each in moves}:
