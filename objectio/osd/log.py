@@ -325,13 +325,16 @@ class Log:
             write = item.write
             key = write.key.pack()
             old = self._current(key)
-            if old is not None:  # what is replaced stays dead even if the index is rebuilt
-                yield _tombstone(key, self._target_of(old), old)
             payload = write.payload[0] if len(write.payload) == 1 else b"".join(write.payload)
             at = write.coordinates
             shape = (at.data_shards, at.parity_shards, at.generation, at.stripe_bytes)
             family = at.family.encode("ascii")
-            yield _Draft(KIND_SHARD, key, payload, None, shape, family, block_checksums(payload))
+            yield _Draft(KIND_SHARD, key, payload, old, shape, family, block_checksums(payload))
+            if old is not None and self._segment_of(old) != self.tail.segment_index:
+                # What is replaced stays dead, also if the index is rebuilt and the new one is
+                # damaged by then. Behind the new one, so that a write that is cut short leaves one
+                # of them. It cannot say so within one segment, where the place decides.
+                yield _tombstone(key, self._target_of(old), None)
         elif isinstance(item, DeleteItem):
             for key in item.keys:
                 old = self._current(key)
@@ -363,8 +366,11 @@ class Log:
             return self._overlay[key]
         return self.index.get(key)
 
+    def _segment_of(self, entry: bytes) -> int:
+        return self.segment_of(ENTRY.unpack(entry)[0])
+
     def _target_of(self, entry: bytes) -> bytes:
-        index = self.segment_of(ENTRY.unpack(entry)[0])
+        index = self._segment_of(entry)
         return TOMBSTONE_TARGET.pack(index, self.segments[index].sequence)
 
     def _new_run(self) -> _Run:
