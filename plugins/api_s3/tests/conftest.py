@@ -1,16 +1,26 @@
-"""A front end over a store in memory, called through the gate."""
+"""A front end over a store in memory, called through the gate; or a whole store, called over HTTP.
+
+Tests with the fixture `s3` run against both, the whole store in every shape that it can have. Those
+that ask what is in memory, or are somebody else than the root, stay with the store in memory.
+"""
 
 from __future__ import annotations
 
+import http.client
+import itertools
 import xml.etree.ElementTree as ET
+from contextlib import closing
+from importlib.util import find_spec
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import pytest
 from objectio_api_s3.frontend import S3Factory
 
 from objectio.abc.api import ApiContext
 from objectio.abc.metrics import NullMetrics
-from objectio.testing.api import call
+from objectio.testing.api import Answer, call
 from objectio.testing.objects import MemoryObjects
+from objectio.testing.shapes import SHAPES, make_server
 
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
@@ -76,6 +86,109 @@ class S3:
         return root.findtext("Code")
 
 
+class S3OverHttp(S3):
+    """Each request by another gateway than the one before, or over another connection at least."""
+
+    def __init__(self, server):
+        hosts = [endpoint.removeprefix("http://") for endpoint in server.client_endpoints]
+        self._hosts = itertools.cycle(hosts)
+
+        self.objects = ObjectsOverHttp(self)
+
+    @property
+    def front_end(self):
+        pytest.skip("asks the front end itself")
+
+    async def __call__(
+        self, method, path, *, headers=(), body=b"", identity=None, allows=None, **_
+    ):
+        if identity is not None or allows is not None:
+            pytest.skip("everybody is the root there")
+        return self.send(method, path, headers, body)
+
+    def send(self, method, path, headers=(), body=b""):
+        pairs = headers.items() if hasattr(headers, "items") else headers
+        sent = [(name.lower().encode(), value.encode("latin-1")) for name, value in pairs]
+        told = dict(sent)
+        if told.get(b"content-length", b"%d" % len(body)) != b"%d" % len(body):
+            pytest.skip("a server waits for the rest of such a body")
+        if b"host" not in told:
+            sent.append((b"host", b"localhost:9000"))
+        if (body or method in ("PUT", "POST")) and b"content-length" not in told:
+            sent.append((b"content-length", b"%d" % len(body)))
+        with closing(http.client.HTTPConnection(next(self._hosts), timeout=30)) as connection:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            for name, value in sent:
+                connection.putheader(name, value)
+            connection.endheaders(body or None)
+            answer = connection.getresponse()
+            content = answer.read()
+            found = [(k.lower().encode(), v.encode("latin-1")) for k, v in answer.getheaders()]
+            return Answer(answer.status, found, content, 1)
+
+
+class ObjectsOverHttp:
+    """As much of `MemoryObjects` as can be seen from outside."""
+
+    def __init__(self, s3):
+        super().__setattr__("_s3", s3)
+
+    def __getattr__(self, name):
+        pytest.skip("asks the store in memory")
+
+    def __setattr__(self, name, value):
+        pytest.skip("changes the store in memory")
+
+    def snapshot(self):
+        """{bucket: (name, objects, uploads)}"""
+        buckets = Document(self._s3.send("GET", "/")).all("Buckets/Bucket/Name")
+        return {name: (name, self._objects(name), self._uploads(name)) for name in buckets}
+
+    def _objects(self, bucket):
+        found, after = {}, ""
+        while True:
+            query = f"list-type=2&encoding-type=url&start-after={after}"
+            page = Document(self._s3.send("GET", f"/{bucket}?{query}"))
+            keys = page.all("Contents/Key")
+            rows = zip(page.all("Contents/ETag"), page.all("Contents/LastModified"), strict=True)
+            found |= dict(zip(map(unquote_to_bytes, keys), rows, strict=True))
+            if page.one("IsTruncated") != "true":
+                return found
+            after = keys[-1]
+
+    def _uploads(self, bucket):
+        page = Document(self._s3.send("GET", f"/{bucket}?uploads&encoding-type=url"))
+        keys = map(unquote_to_bytes, page.all("Upload/Key"))
+        return dict(zip(page.all("Upload/UploadId"), keys, strict=True))
+
+    def clear(self):
+        for bucket, (_, objects, uploads) in self.snapshot().items():
+            for upload, key in uploads.items():
+                path = f"/{bucket}/{quote_from_bytes(key)}?uploadId={upload}"
+                assert self._s3.send("DELETE", path).status == 204
+            for key in objects:
+                assert self._s3.send("DELETE", f"/{bucket}/{quote_from_bytes(key)}").status == 204
+            assert self._s3.send("DELETE", f"/{bucket}").status == 204
+
+
+SETTINGS = {"store.part_size_bytes_min": "16"}
+SLOW = [pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES]
+
+
+@pytest.fixture(scope="session", params=["memory", *SLOW])
+def whole_store(request, tmp_path_factory):
+    """A server without authentication; None for the store in memory."""
+    if request.param == "memory":
+        yield None
+        return
+    if find_spec("objectio_kv_lmdb") is None:
+        pytest.skip("several processes need metadata that lasts: objectio_kv_lmdb is not installed")
+    where = tmp_path_factory.mktemp(request.param) / "data"
+    options = {"settings": SETTINGS, "arguments": ["--no-auth"]}
+    with make_server(where, shape=request.param, **options) as server:
+        yield server
+
+
 @pytest.fixture
 def objects():
     return MemoryObjects(part_size_bytes_min=16)
@@ -87,8 +200,13 @@ def make_s3():
 
 
 @pytest.fixture
-def s3(objects):
-    return S3(objects)
+async def s3(objects, whole_store):
+    if whole_store is None:
+        yield S3(objects)
+        return
+    s3 = S3OverHttp(whole_store)
+    yield s3
+    s3.objects.clear()
 
 
 @pytest.fixture

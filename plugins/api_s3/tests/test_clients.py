@@ -1,7 +1,8 @@
 """boto3 and the AWS CLI with their defaults, over http and https, against a real server.
 
 They compute checksums in two ways: in a header over http, and as a trailer behind an unsigned,
-chunked body over https.
+chunked body over https. Behind the front end is a store in memory, or a whole one in every shape that
+it can have.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import boto3
@@ -28,23 +30,35 @@ from objectio.abc.metrics import NullMetrics
 from objectio.limits import MIB
 from objectio.testing.objects import MemoryObjects
 from objectio.testing.serving import ACCESS_KEY, SECRET_KEY, FrontEndServer, make_tls
+from objectio.testing.shapes import SHAPES, Spread, make_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+ROOT_KEYS = {"OBJECTIO_ROOT_ACCESS_KEY": ACCESS_KEY, "OBJECTIO_ROOT_SECRET_KEY": SECRET_KEY}
 LARGE = hashlib.shake_128(b"seed").digest(12 * MIB + 123)
 
 
-@pytest.fixture(scope="module", params=["http", "https"])
+@pytest.fixture(
+    scope="module",
+    params=["http", "https", pytest.param("one", marks=pytest.mark.slow), "workers", "roles"],
+)
 def server(request, tmp_path_factory):
+    if request.param in SHAPES:
+        if find_spec("objectio_kv_lmdb") is None:
+            pytest.skip("a whole store needs metadata that lasts: objectio_kv_lmdb")
+        directory = tmp_path_factory.mktemp(request.param) / "data"
+        with make_server(directory, shape=request.param, env=ROOT_KEYS) as found:
+            yield found
+        return
     tls = make_tls(tmp_path_factory.mktemp("tls")) if request.param == "https" else None
     context = ApiContext(objects=MemoryObjects(), metrics=NullMetrics())
     with FrontEndServer({"s3": S3Factory().build(context)}, tls) as found:
         yield found
 
 
-def connect(server, **config):
+def connect(server, endpoint=None, **config):
     return boto3.client(
         "s3",
-        endpoint_url=server.endpoint,
+        endpoint_url=endpoint or server.endpoint,
         aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY,
         region_name="us-east-1",
@@ -57,7 +71,9 @@ def connect(server, **config):
 
 @pytest.fixture
 def client(server):
-    found = connect(server)
+    """Calls go to all gateways in turns, if there are several."""
+    endpoints = getattr(server, "client_endpoints", [server.endpoint])
+    found = Spread([connect(server, endpoint) for endpoint in endpoints])
     yield found
     for bucket in found.list_buckets()["Buckets"]:
         name = bucket["Name"]

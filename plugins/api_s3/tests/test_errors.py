@@ -69,9 +69,8 @@ def test_codes(s3, error, status, code):
 async def test_a_document(s3, bucket):
     answer = await s3("GET", "/bucket/a%20%3C%26")
     root = ET.fromstring(answer.body)
-    assert [node.tag for node in root] == [
-        *("Code", "Message", "Key", "Resource", "RequestId", "HostId"),
-    ]
+    tags = [node.tag for node in root if node.tag != "BucketName"]  # a whole store says that too
+    assert tags == ["Code", "Message", "Key", "Resource", "RequestId", "HostId"]
     assert root.findtext("Key") == "a <&"
     assert root.findtext("Resource") == "/bucket/a%20%3C%26"
     assert answer.headers["content-type"] == "application/xml"
