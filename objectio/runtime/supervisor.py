@@ -254,6 +254,7 @@ async def supervise(
         run_dir = prepare_run_dir(config.data_dir)
         members = make_members(config, workers, osd_processes, run_dir)
         await Supervisor(config, run_dir, members).run(stop, ready)
+        prepare_run_dir(config.data_dir)  # what copies the directory may stumble over sockets
     finally:
         lock.release()
 
