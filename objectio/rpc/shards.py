@@ -64,6 +64,7 @@ from objectio.rpc.shards_messages import (
     unpack_status,
     unpack_statuses,
 )
+from objectio.rpc.small_reads import SmallReads
 
 WRITE_SECONDS: Final = 30.0
 READ_SECONDS: Final = 30.0
@@ -251,8 +252,16 @@ class RemoteShardStore:
         return None
 
     async def read(self, key: ShardKey, offset: int = 0, length: int | None = None) -> Buffer:
-        head = pack(Read(self.osd, self._device_id, key.pack(), offset, length))
-        return (await self._ask(Method.READ, head, timeout_seconds=READ_SECONDS)).payload
+        read = Read(self.osd, self._device_id, key.pack(), offset, length)
+        small = self._shards.small_reads
+        if small.takes(length) and not self._closed:
+            try:
+                found = await small.read(read)
+            except ObjectIOError as error:
+                raise _device_failed(self.osd, error) from error
+            if found is not None:
+                return found
+        return (await self._ask(Method.READ, pack(read), timeout_seconds=READ_SECONDS)).payload
 
     async def stat(self, keys: Sequence[ShardKey]) -> list[ShardInfo | None]:
         reply = await self._ask(Method.STAT, self._device_head(), pack_keys(keys))
@@ -321,6 +330,7 @@ class RemoteShards:
 
     def __init__(self, channel: Channel, *, status_seconds: float = STATUS_SECONDS) -> None:
         self.channel = channel
+        self.small_reads = SmallReads(channel, READ_SECONDS)
         self._status_seconds = status_seconds
         self._instance = secrets.token_bytes(16)
         self._epochs = itertools.count(1)

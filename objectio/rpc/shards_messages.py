@@ -14,13 +14,17 @@ import msgspec
 
 from objectio.abc.shardstore import ShardInfo, StoreState, StoreUsage
 from objectio.errors import RemoteProtocolError
-from objectio.limits import MIB
+from objectio.limits import KIB, MIB
 from objectio.model.stripe import SHARD_KEY_BYTES, ShardKey
 from objectio.rpc.messages import Unpacker
 
 CAPABILITY: Final = "shards-1"
 SCAN_ROWS_MAX: Final = 100_000
 """Of one answer; the asking side goes on by itself."""
+READS_MAX: Final = 64
+"""Of one READ_MANY."""
+SMALL_BYTES_MAX: Final = 64 * KIB
+"""What such a read asks for at most."""
 KEYS_MAX: Final = 32 * MIB // SHARD_KEY_BYTES
 
 
@@ -36,6 +40,7 @@ class Method(enum.IntEnum):
     SCAN = 0x0108
     CHECK = 0x0109
     STATUS = 0x010A
+    READ_MANY = 0x010B
     SLOTS = 0x0110
     REPLACE = 0x0111
 
@@ -99,6 +104,8 @@ class Device(_Head, frozen=True):
 
 
 class Read(_Head, frozen=True):
+    """Also what the payload of READ_MANY has a list of."""
+
     osd: int
     device_id: str
     key: bytes
@@ -135,6 +142,8 @@ unpack_put: Final = Unpacker(Put)
 unpack_status: Final = Unpacker(Status)
 unpack_device: Final = Unpacker(Device)
 unpack_read: Final = Unpacker(Read)
+unpack_reads: Final = Unpacker(list[Read])
+unpack_lengths: Final = Unpacker(list[int | None])
 unpack_scan: Final = Unpacker(Scan)
 unpack_slots: Final = Unpacker(list[FarSlot])
 unpack_replace: Final = Unpacker(Replace)

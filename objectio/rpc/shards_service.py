@@ -17,13 +17,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from typing_extensions import Buffer
+
 from objectio.abc.shardstore import ShardCoordinates, ShardStore, ShardWrite
-from objectio.errors import DeviceFailed, InvalidRequest, NotFound
+from objectio.errors import DeviceFailed, InvalidRequest, NotFound, StorageError
 from objectio.rpc.dispatch import Incoming
 from objectio.rpc.messages import pack
 from objectio.rpc.server import Server, ServerConnection
 from objectio.rpc.shards_messages import (
+    READS_MAX,
     SCAN_ROWS_MAX,
+    SMALL_BYTES_MAX,
     Device,
     Method,
     Opened,
@@ -41,6 +45,7 @@ from objectio.rpc.shards_messages import (
     unpack_open,
     unpack_put,
     unpack_read,
+    unpack_reads,
     unpack_scan,
     usage_fields,
 )
@@ -84,6 +89,7 @@ class ShardService:
             (Method.DELETE, self._delete),
             (Method.SYNC, self._sync),
             (Method.READ, self._read),
+            (Method.READ_MANY, self._read_many),
             (Method.STAT, self._stat),
             (Method.SCAN, self._scan),
             (Method.CHECK, self._check),
@@ -219,6 +225,33 @@ class ShardService:
             call.reply(b"", [found])
         finally:
             replies.give(size)
+
+    def _read_many(self, call: Incoming) -> None:
+        """Only what can be answered without waiting; the client asks for the rest again."""
+        wanted = unpack_reads(call.payload)
+        if not 0 < len(wanted) <= READS_MAX:
+            raise InvalidRequest(f"one call reads 1 to {READS_MAX} shards", reason="limit")
+        lengths: list[int | None] = []
+        found: list[Buffer] = []
+        if not call.connection.replies.has_room(sum(each.length or 0 for each in wanted)):
+            call.reply(pack([None] * len(wanted)))
+            return
+        for each in wanted:
+            piece = self._read_small(each)
+            lengths.append(None if piece is None else memoryview(piece).nbytes)
+            if piece is not None:
+                found.append(piece)
+        call.reply(pack(lengths), found)
+
+    def _read_small(self, wanted: Read) -> Buffer | None:
+        """None also for what fails: the client gets the error when it asks alone."""
+        if wanted.length is None or wanted.length > SMALL_BYTES_MAX:
+            return None
+        try:
+            store = self._store(wanted.osd, wanted.device_id)
+            return store.read_now(unpack_key(wanted.key), wanted.offset, wanted.length)
+        except StorageError:
+            return None
 
     async def _stat(self, call: Incoming) -> None:
         wanted: Device = unpack_device(call.head)
