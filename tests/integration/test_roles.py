@@ -398,6 +398,10 @@ def test_tls_between_all_of_them(cluster, connect, tmp_path):
     s3 = connect(made)
     s3.create_bucket(Bucket="bucket")
     check_all(s3, "bucket", put_some(s3, "bucket", 3))
+    command = [sys.executable, "-m", "objectio", "cluster", "status", "-e", made.meta_endpoint]
+    environment = {**os.environ, "SSL_CERT_FILE": str(certificate)}
+    said = subprocess.check_output(command, cwd=made.directory, env=environment, timeout=60)
+    assert b"serving" in said
     with pytest.raises(OSError):  # nothing there speaks without TLS
         urllib.request.urlopen(made.meta_endpoint.replace("https", "http"), timeout=5)
 
