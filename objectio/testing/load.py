@@ -13,9 +13,11 @@ acknowledged is asked of another at once. A client that is refused waits for a m
 from __future__ import annotations
 
 import hashlib
+import http.client
 import random
 import threading
 import time
+import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
@@ -315,3 +317,26 @@ class Worker:
             assert found in self.possible[name], f"{name}: not what was acknowledged"
             self.possible[name] = {found}
         self._list(client)
+
+
+class HalfSent:
+    """A PUT of a slow client: one half of the body is sent, the other by `finish`."""
+
+    def __init__(self, s3: Any, bucket: str, key: str, body: bytes) -> None:
+        where = {"Bucket": bucket, "Key": key}
+        url = urllib.parse.urlsplit(s3.generate_presigned_url("put_object", where))
+        self._rest = body[len(body) // 2 :]
+        self._connection = http.client.HTTPConnection(url.netloc, timeout=30)
+        self._connection.putrequest("PUT", f"{url.path}?{url.query}")
+        self._connection.putheader("Content-Length", str(len(body)))
+        self._connection.endheaders(body[: len(body) // 2])
+
+    def finish(self) -> int:
+        """The status; 0 if the connection was closed."""
+        try:
+            self._connection.send(self._rest)
+            return self._connection.getresponse().status
+        except OSError:
+            return 0
+        finally:
+            self._connection.close()

@@ -5,18 +5,16 @@ pytest tests/faults/test_processes.py -s        # shows the tables
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import threading
 import time
-import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from objectio.testing.cluster import fetch_metrics, read_metric
-from objectio.testing.load import Load, summary
+from objectio.testing.load import HalfSent, Load, summary
 from objectio.testing.shapes import RoleServer, WorkerServer, children_of
 
 AWAY_SECONDS = 2.0
@@ -295,29 +293,6 @@ def test_with_one_of_six_osd_processes_gone_all_goes_on(start, seed, eventually,
 # A gateway that stands still for longer than it is waited for.
 
 
-class Half:
-    """A PUT of which only one half is sent before `finish`."""
-
-    def __init__(self, s3, bucket, key, body):
-        where = {"Bucket": bucket, "Key": key}
-        url = urllib.parse.urlsplit(s3.generate_presigned_url("put_object", where))
-        self.rest = body[len(body) // 2 :]
-        self.connection = http.client.HTTPConnection(url.netloc, timeout=ANSWER_SECONDS_MAX)
-        self.connection.putrequest("PUT", f"{url.path}?{url.query}")
-        self.connection.putheader("Content-Length", str(len(body)))
-        self.connection.endheaders(body[: len(body) // 2])
-
-    def finish(self):
-        """The status; 0 if the connection was closed."""
-        try:
-            self.connection.send(self.rest)
-            return self.connection.getresponse().status
-        except OSError:
-            return 0
-        finally:
-            self.connection.close()
-
-
 def test_a_gateway_that_stood_still_for_too_long_changes_nothing(
     start, eventually, blob_of_bytes, assert_clean
 ):
@@ -341,7 +316,7 @@ def test_a_gateway_that_stood_still_for_too_long_changes_nothing(
     other.put_object(Bucket=bucket, Key="read", Body=large)
     with ThreadPoolExecutor(len(keys)) as pool:
         overwritten = [pool.submit(overwrite, key) for key in keys]
-        half = Half(still, bucket, "half", blob_of_bytes(12 << 20))
+        half = HalfSent(still, bucket, "half", blob_of_bytes(12 << 20))
         reading = still.get_object(Bucket=bucket, Key="read")["Body"]
         first = reading.read(100_000)
         eventually(lambda: len(store.keys("key-")) == len(keys), what="all were written once")
