@@ -28,17 +28,16 @@ from objectio.kv.keys import KEY_END, prefix_end
 from objectio.limits import KV_KEY_BYTES_MAX, KV_SCAN_ROWS_MAX
 from objectio.rpc.client import TIMEOUT_SECONDS, Channel, ClientConnection
 from objectio.rpc.frames import PAYLOAD_BYTES_MAX
+from objectio.rpc.kv_gets import KVGets
 from objectio.rpc.kv_messages import (
     Body,
     CommitHead,
-    Get,
     Method,
     Scan,
     Watch,
     check_fields,
     unpack_changed,
     unpack_committed,
-    unpack_found,
     unpack_page,
     unpack_rows,
     unpack_stats,
@@ -67,6 +66,7 @@ class RemoteKV:
     def __init__(self, channel: Channel, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._channel = channel
         self._timeout_seconds = timeout_seconds
+        self._gets = KVGets(channel, timeout_seconds)
         self._instance = secrets.token_bytes(16)
         self._connection: ClientConnection | None = None
         self._epoch = 0
@@ -85,10 +85,7 @@ class RemoteKV:
 
     async def aget(self, key: bytes) -> bytes | None:
         _check_key(key)
-        reply = await self._channel.call(
-            Method.GET, pack(Get(key)), timeout_seconds=self._timeout_seconds
-        )
-        return bytes(reply.payload) if unpack_found(reply.head).is_there else None
+        return await self._gets.get(key)
 
     async def aget_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         for key in keys:

@@ -19,7 +19,7 @@ import msgspec
 
 from objectio.abc.context import Context
 from objectio.abc.driver import Driver, ThreadModel
-from objectio.abc.kv import CAP_FAST_READS, Absent, Check, Commit, KVDriver
+from objectio.abc.kv import CAP_FAST_READS, Check, Commit, KVDriver, RangeEmpty
 from objectio.errors import CommitConflict
 from objectio.kv.store import KVStore
 from objectio.rpc.auth import Identity
@@ -30,8 +30,8 @@ from objectio.rpc.server import Server
 from objectio.testing.kv_child import load, open_at
 
 SECRET: Final = bytes(range(32))
-FENCE: Final = Absent(b"\xff\xfe\xfd fence")
-"""It always holds."""
+FENCE: Final = RangeEmpty(b"fence", b"fence")
+"""It always holds: no key is in there."""
 CALL_SECONDS: Final = 60.0
 
 T = TypeVar("T")

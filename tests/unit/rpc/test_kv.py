@@ -171,6 +171,40 @@ async def test_errors_are_those_of_the_store(kv, engine):
     assert raised.value.fields["errno"] == 5
 
 
+async def test_rows_asked_for_at_once_are_one_call_and_one_snapshot(kv, local, meta):
+    await local.commit([], [(b"k%d" % number, b"%d" % number) for number in range(0, 600, 2)])
+    called = []
+    for method, handler in list(meta.dispatcher.handlers.items()):
+
+        def counted(call, handler=handler, method=method):
+            called.append(Method(method))
+            return handler(call)
+
+        meta.dispatcher.handlers[method] = counted
+    found = await asyncio.gather(*(kv.aget(b"k%d" % number) for number in range(600)))
+    assert found == [b"%d" % number if number % 2 == 0 else None for number in range(600)]
+    assert called == [Method.GET_MANY] * 3
+    called.clear()
+    assert await kv.aget(b"k2") == b"2"
+    assert called == [Method.GET]
+
+
+async def test_large_rows_asked_for_at_once_come_in_several_answers(kv, local):
+    for number in range(20):
+        await local.commit([], [(b"big%d" % number, bytes([number]) * KV_VALUE_BYTES_MAX)])
+    found = await asyncio.gather(*(kv.aget(b"big%d" % number) for number in range(20)))
+    assert found == [bytes([number]) * KV_VALUE_BYTES_MAX for number in range(20)]
+
+
+async def test_each_who_asks_gets_an_error_of_its_own(kv, meta):
+    await meta.close(0)
+    found = await asyncio.gather(
+        *(kv.aget(b"k%d" % number) for number in range(3)), return_exceptions=True
+    )
+    assert [type(each) for each in found] == [Unavailable] * 3
+    assert len({id(each) for each in found}) == 3
+
+
 async def test_long_answers_come_in_pieces(kv, local):
     rows = [(b"%03d" % number, bytes([number]) * KV_VALUE_BYTES_MAX) for number in range(40)]
     for row in rows:
