@@ -31,10 +31,10 @@ def main() -> int:
     settings = QUICK if arguments.quick else Settings()
     if arguments.rounds:
         settings = replace(settings, rounds=arguments.rounds)
-    with _work_dir(arguments.data_dir) as work_dir:
-        server, null = ObjectIOServer(work_dir / "store"), null_server(work_dir)
+    with work_dir(arguments.data_dir) as directory:
+        server, null = ObjectIOServer(directory / "store"), null_server(directory)
         with running(null), running(server):
-            bench = Bench(settings=settings, work_dir=work_dir, server=server, null=null)
+            bench = Bench(settings=settings, work_dir=directory, server=server, null=null)
             results = _measure(bench, arguments.only)
     print(report.table(results))
     print(f"\nwritten to {report.write(results, settings)}")
@@ -84,7 +84,7 @@ def _arguments() -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def _work_dir(parent: Path | None) -> Iterator[Path]:
+def work_dir(parent: Path | None) -> Iterator[Path]:
     """A fresh directory, removed at the end. Not on a tmpfs by accident: that syncs nothing."""
     if parent is not None:
         parent.mkdir(parents=True, exist_ok=True)

@@ -34,19 +34,13 @@ def free_port() -> int:
         return port
 
 
-class Server:
-    """One started process that answers HTTP on `port`."""
+class Process:
+    """One started program, with what it says in a log."""
 
-    def __init__(self, command: Sequence[str], port: int, ready: str, log: Path) -> None:
-        self.port = port
+    def __init__(self, command: Sequence[str], log: Path) -> None:
         self.log = log
         self._command = command
-        self._ready = f"http://127.0.0.1:{port}{ready}"
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         environment = {
@@ -58,13 +52,6 @@ class Server:
             self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, env=environment, start_new_session=True
             )
-        deadline = time.monotonic() + READY_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                tail = self.log.read_text(errors="replace")[-2000:]
-                raise RuntimeError(f"{' '.join(self._command)} did not start:\n{tail}")
-            time.sleep(0.05)
 
     def stop(self) -> None:
         process, self._process = self._process, None
@@ -82,6 +69,30 @@ class Server:
         assert self._process is not None
         return sum(_resident_bytes(pid) for pid in _family(self._process.pid))
 
+
+class Server(Process):
+    """One started process that answers HTTP on `port`."""
+
+    def __init__(self, command: Sequence[str], port: int, ready: str, log: Path) -> None:
+        super().__init__(command, log)
+        self.port = port
+        self._ready = f"http://127.0.0.1:{port}{ready}"
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        super().start()
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._answers():
+            assert self._process is not None
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                tail = self.log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{' '.join(self._command)} did not start:\n{tail}")
+            time.sleep(0.05)
+
     def _answers(self) -> bool:
         try:
             with urllib.request.urlopen(self._ready, timeout=2) as answer:
@@ -94,13 +105,19 @@ class ObjectIOServer(Server):
     """`objectio serve --data DIR --listen 127.0.0.1:PORT`."""
 
     def __init__(
-        self, data_dir: Path, *, auth: bool = True, settings: Mapping[str, str] | None = None
+        self,
+        data_dir: Path,
+        *,
+        auth: bool = True,
+        settings: Mapping[str, str] | None = None,
+        more: Sequence[str] = (),
     ) -> None:
         port = free_port()
         command = [str(Path(sys.executable).with_name("objectio")), "serve"]
         command += ["--data", str(data_dir), "--listen", f"127.0.0.1:{port}"]
         command += [] if auth else ["--no-auth"]
         command += [f"--set={key}={value}" for key, value in (settings or {}).items()]
+        command += more
         super().__init__(command, port, "/health", data_dir.with_name(f"{data_dir.name}.log"))
         self.data_dir = data_dir
         self._credential = Credential(
@@ -133,6 +150,41 @@ class ObjectIOServer(Server):
         """What the devices take of the file system."""
         files = (file for disk in self.disks for file in disk.rglob("*") if file.is_file())
         return sum(file.stat().st_blocks * 512 for file in files)
+
+
+class RoleServers(ObjectIOServer):
+    """The gateway, and behind it one process with the metadata and one with six disks at 4+2."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(data_dir)
+        meta, osd = free_port(), free_port()
+        data_dir.mkdir(parents=True)
+        common = ["--data", str(data_dir), "--metrics-listen", ""]
+        disks = [str(data_dir / "disks" / str(number)) for number in range(6)]
+        endpoint = ["--meta-endpoint", f"http://127.0.0.1:{meta}"]
+        self._behind = [
+            Process(_role("meta", meta, common, ["--ec", "4+2"]), self.log),
+            Process(_role("osd", osd, common, [*endpoint, "--disks", *disks]), self.log),
+        ]
+        self._command = _role("gateway", self.port, ["--data", str(data_dir)], endpoint)
+
+    def start(self) -> None:
+        for process in self._behind:
+            process.start()
+        super().start()
+
+    def stop(self) -> None:
+        super().stop()
+        for process in self._behind:
+            process.stop()
+
+    def resident_bytes(self) -> int:
+        return super().resident_bytes() + sum(each.resident_bytes() for each in self._behind)
+
+
+def _role(role: str, port: int, common: Sequence[str], more: Sequence[str]) -> list[str]:
+    program = str(Path(sys.executable).with_name(f"objectio-{role}"))
+    return [program, "--listen", f"127.0.0.1:{port}", *common, *more]
 
 
 def null_server(log_dir: Path) -> Server:
