@@ -188,11 +188,19 @@ class Meta(_Role):
         listen = config.meta.listen or self.listen_default
         return replace(
             config,
-            meta=replace(config.meta, listen=listen),
+            meta=replace(config.meta, listen=listen, keep_pool=self._keeps_pool(config, args)),
             cluster=replace(config.cluster, meta_endpoint=""),
             metrics=_metrics(config, args, listen),
             pool=_pool(config.pool, args),
         )
+
+    @staticmethod
+    def _keeps_pool(config: Config, args: argparse.Namespace) -> bool:
+        """Nobody has said which pool is wanted."""
+        from objectio.config.schema import PoolSection
+
+        said = args.replication is not None or args.ec is not None or config.source is not None
+        return config.meta.keep_pool or (not said and config.pool == PoolSection())
 
     def listens_at(self, config: Config) -> str:
         return config.meta.listen

@@ -127,6 +127,13 @@ class MetaSection(Section, frozen=True, kw_only=True):
             "empty: nobody does."
         ),
     ] = ""
+    keep_pool: Annotated[
+        bool,
+        Meta(
+            description="Whether the pool in use stays in use, and `[pool]` counts for a new cluster "
+            "only. `objectio meta` without --ec, --replication and a file sets it."
+        ),
+    ] = False
 
 
 class LogSection(Section, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from objectio.errors import ObjectIOError
 from objectio.iam.credentials import CREDENTIALS_FILE
 from objectio.maintenance.waiting import Waiting
 from objectio.meta import keys
-from objectio.meta.records import PoolRecord
+from objectio.meta.records import PoolRecord, decode_pool
 from objectio.model.cluster import Osd, OsdId
 from objectio.store.admin import StoreAdmin
 from objectio.store.clustermap import load_map, located
@@ -72,6 +72,7 @@ class MaintenanceService:
 
     async def start(self) -> None:
         parts = self._parts
+        self._wanted = await self._find_wanted()
         if parts.has("devices"):
             self._topology = _configured(parts.config)
             self._build(parts.part("devices"))
@@ -154,9 +155,14 @@ class MaintenanceService:
 
     # Up.
 
-    @property
-    def _wanted(self) -> PoolRecord:
+    async def _find_wanted(self) -> PoolRecord:
+        """The pool for new objects: of the configuration, or the one that is in use already."""
         pool = self._parts.config.pool
+        if self._parts.config.meta.keep_pool:
+            current = await self._kv.aget(keys.CURRENT_POOL)
+            raw = None if current is None else await self._kv.aget(keys.POOLS + current)
+            if raw is not None:
+                return decode_pool(raw)
         return PoolRecord(
             pool.family,
             pool.data_shards,
@@ -168,10 +174,9 @@ class MaintenanceService:
         )
 
     async def _load(self) -> None:
-        pool = self._parts.config.pool
-        await self._journal.open(pool.parity_shards)
+        await self._journal.open(self._wanted.parity_shards)
         cluster = await load_map(self._kv, self._topology)
-        await self._pools.load(self._wanted, cluster, pool.codec)
+        await self._pools.load(self._wanted, cluster, self._parts.config.pool.codec)
         check_shards_fit(self._pools.current, self._devices.stores)
 
     async def _run(self) -> None:

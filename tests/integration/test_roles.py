@@ -276,6 +276,21 @@ def test_six_osds_and_one_of_them_is_killed(cluster, connect):
     check_all(s3, "bucket", bodies)
 
 
+def test_the_shape_of_the_pool_need_not_be_said_again(cluster, connect):
+    made = cluster(osds=1, meta=["--replication", "1"])
+    s3 = connect(made)
+    s3.create_bucket(Bucket="bucket")
+    made.meta.stop()
+    given = list(made.meta.arguments)
+    at = given.index("--replication")
+    made.meta.arguments = given[:at] + given[at + 2 :]
+    made.meta.start()
+    made.wait_healthy()
+    bodies = {}
+    eventually(lambda: bodies.update(put_some(s3, "bucket", 3)), "writes", tail=made.tail)
+    check_all(s3, "bucket", bodies)
+
+
 @pytest.mark.slow
 def test_each_process_may_be_killed_and_comes_back(cluster, connect):
     made = cluster(osds=4, gateways=2, meta=["--ec", "2+1"])

@@ -79,6 +79,16 @@ def test_pools(flags, pool):
     assert (found.family, found.data_shards, found.parity_shards) == pool
 
 
+def test_the_pool_in_use_is_kept_where_nobody_says_another(here):
+    assert configure(Meta).meta.keep_pool
+    assert not configure(Meta, "--ec", "4+2").meta.keep_pool
+    assert not configure(Meta, "--replication", "3").meta.keep_pool
+    assert not configure(Meta, "--set", "pool.data_shards=2").meta.keep_pool
+    assert configure(Meta, "--ec", "4+2", "--set", "meta.keep_pool=true").meta.keep_pool
+    (here / "my.toml").write_text("[node]\nname = 'm'\n")
+    assert not configure(Meta, "--config", "my.toml").meta.keep_pool
+
+
 def test_disks_that_are_there_keep_their_size(here):
     (here / "image").write_bytes(bytes(1 << 20))
     (here / "directory").mkdir()
