@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+import pytest
 from msgspec.structs import replace
 
 from objectio import builtin
@@ -33,6 +34,11 @@ from objectio.testing.roles import RoleProcess, free_ports, health, wait_for
 
 Shape = Literal["one", "workers", "roles"]
 SHAPES: Final[tuple[Shape, ...]] = get_args(Shape)
+SHAPES_SLOW: Final = (
+    "one",
+    *(pytest.param(shape, marks=pytest.mark.slow) for shape in ("workers", "roles")),
+)
+"""Parameters of a fixture: one process at every run of the tests, the others only with all tests."""
 GATEWAYS: Final = 2
 OSD_PROCESSES: Final = 2
 START_SECONDS_MAX: Final = 60.0
@@ -148,10 +154,15 @@ class RoleServer(LocalServer):
         self.processes = self._make_processes()
         for process in self.processes.values():
             process.start()
-        self._wait_for(self.healthy, "be healthy", seconds_max)
+        try:
+            self._wait_for(self.healthy, "be healthy", seconds_max)
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
-        for process in self.processes.values():
+        """Those first that clients talk to: to them it is one power cut."""
+        for process in reversed(self.processes.values()):
             process.kill()
 
     def stop(self, seconds_max: float = 2 * STOP_SECONDS_MAX) -> float:

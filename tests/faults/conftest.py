@@ -172,6 +172,13 @@ def shape():
 
 
 @pytest.fixture
+def one_process(shape):
+    """For tests of what holds in one process only."""
+    if shape != "one":
+        pytest.skip("counts what one process says, or does")
+
+
+@pytest.fixture
 def make_server(tmp_path, shape):
     """Makes servers that are not started yet; all are ended with the test."""
     servers = []

@@ -37,6 +37,7 @@ def filled(open_store, objects_of, blob_of_bytes):
     return objects
 
 
+@pytest.mark.usefixtures("one_process")  # others say too that a disk is down
 def test_any_two_disks_removed_while_it_runs(filled, eventually, assert_clean, blob_of_bytes):
     """All fifteen pairs, one after the other: each is made good before the next."""
     store, server = filled.store, filled.store.server

@@ -275,9 +275,19 @@ def readable(store, key):
 
 @pytest.mark.parametrize("restart", [False, True], ids=["running", "killed"])
 def test_metadata_without_room(
-    make_server, open_store, objects_of, blob_of_bytes, mount, eventually, assert_clean, restart
+    make_server,
+    open_store,
+    objects_of,
+    blob_of_bytes,
+    mount,
+    eventually,
+    assert_clean,
+    restart,
+    shape,
 ):
     """What cannot be committed has not happened; reads go on; with room again, all goes on."""
+    if restart and shape != "one":
+        pytest.skip("a gateway that starts writes a row of its own, and waits until it can")
     directory = make_server().data_dir / "meta"
     mount(directory, 4)
     store = open_store()

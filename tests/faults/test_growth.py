@@ -189,6 +189,7 @@ def test_grown_under_load_killed_on_the_way_and_shrunk(filled, seed, rng, eventu
     assert_clean(store)
 
 
+@pytest.mark.usefixtures("one_process")  # a disk that no process offers is down, not left out
 def test_a_disk_left_out_by_mistake_and_put_back(filled, eventually, assert_clean):
     store, server = filled.store, filled.store.server
     server.stop()

@@ -6,15 +6,21 @@ import contextlib
 
 import pytest
 
-from objectio.testing.cluster import LocalServer
+from objectio.testing.shapes import make_server
 
 
 @pytest.fixture
-def start(tmp_path):
+def shape():
+    """One process, unless the module is for others too: see `objectio.testing.shapes`."""
+    return "one"
+
+
+@pytest.fixture
+def start(tmp_path, shape):
     """`start(**options)` of `LocalServer`: a started server, which is gone after the test."""
     with contextlib.ExitStack() as stack:
         yield lambda data_dir=None, **options: stack.enter_context(
-            LocalServer(data_dir or tmp_path / "data", **options)
+            make_server(data_dir or tmp_path / "data", shape=shape, **options)
         )
 
 

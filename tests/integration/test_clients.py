@@ -19,7 +19,7 @@ import pytest
 from objectio.iam.credentials import root_credential
 from objectio.iam.signer import presign
 from objectio.limits import KIB, MIB
-from objectio.testing.cluster import LocalServer
+from objectio.testing.shapes import SHAPES_SLOW, Spread, make_server
 
 pytest.importorskip("objectio_api_s3", reason="the plugin api_s3 is not installed")
 pytestmark = pytest.mark.client
@@ -79,16 +79,19 @@ def keys_of(s3, bucket, **options):
     return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
+@pytest.fixture(scope="module", params=SHAPES_SLOW)
+def server(request, tmp_path_factory):
     settings = {"log.requests": "true", "store.part_size_bytes_min": "1"}
-    with LocalServer(tmp_path_factory.mktemp("clients") / "data", settings=settings) as found:
+    directory = tmp_path_factory.mktemp("clients") / "data"
+    with make_server(directory, shape=request.param, settings=settings) as found:
         yield found
 
 
 @pytest.fixture
 def s3(server, connect):
-    return connect(server, signature_version="s3v4")
+    """Calls go to all gateways in turns, if there are several."""
+    gateways = range(len(set(server.client_endpoints)))
+    return Spread([connect(server, number, signature_version="s3v4") for number in gateways])
 
 
 @pytest.fixture

@@ -8,7 +8,14 @@ from contextlib import closing
 
 import pytest
 
+from objectio.testing.shapes import SHAPES_SLOW
+
 pytest.importorskip("objectio_api_s3", reason="the plugin api_s3 is not installed")
+
+
+@pytest.fixture(params=SHAPES_SLOW)
+def shape(request):
+    return request.param
 
 
 class Wire:

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from objectio.testing.census import take_census
+from objectio.testing.shapes import SHAPES_SLOW
 
 for needed in ("objectio_api_admin", "objectio_api_s3", "objectio_kv_lmdb"):
     pytest.importorskip(needed, reason=f"{needed} is not installed")
@@ -20,6 +21,11 @@ for needed in ("objectio_api_admin", "objectio_api_s3", "objectio_kv_lmdb"):
 MIB = 1 << 20
 QUICK = {"osd.check_seconds": "0.2", "store.repair_interval_seconds": "0.5"}
 _MAIN = "import sys; from objectio.cli.app import main; sys.exit(main())"
+
+
+@pytest.fixture(params=SHAPES_SLOW)
+def shape(request):
+    return request.param
 
 
 class Operator:
@@ -109,7 +115,8 @@ def test_looking_at_a_healthy_server(operate, connect):
     disks = operator.json("disk", "list")
     assert [disk["osd"] for disk in disks] == list(range(6))
     assert {disk["state"] for disk in disks} == {"up"}
-    assert {disk["shards"] >= 20 for disk in disks} == {True}
+    # Other processes tell of their disks now and then.
+    operator.wait_for(lambda: all(disk["shards"] >= 20 for disk in operator.json("disk", "list")))
     shown = operator.disk(4)
     assert shown["path"] == str(operator.server.disk(4))
     assert shown["live_bytes"] > 20 * 25_000
@@ -304,12 +311,13 @@ def test_who_may_not_is_told_why(operate):
 
 
 @pytest.mark.slow
-def test_a_server_without_authentication_needs_no_credentials(operate):
+def test_a_server_without_authentication_needs_no_credentials(operate, shape):
     operator = operate(arguments=("--no-auth",))
     assert len(operator.json("disk", "list", data=False)) == 6
     done = operator.run("doctor", data=False)
     assert done.returncode == 0
-    assert "Nobody has to authenticate" in done.stdout
+    # Who has the metadata does not know with which flags a gateway was started.
+    assert shape == "roles" or "Nobody has to authenticate" in done.stdout
 
 
 def test_no_server_and_no_server_of_ours(operate, tmp_path):
