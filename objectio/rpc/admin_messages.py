@@ -20,8 +20,6 @@ from objectio.abc.admin import (
 )
 from objectio.rpc.messages import Unpacker
 
-CAPABILITY: Final = "admin-1"
-
 
 class Method(enum.IntEnum):
     DISKS = 0x0400

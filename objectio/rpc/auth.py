@@ -19,12 +19,13 @@ import hmac
 import os
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from objectio.errors import ConfigError, RemoteProtocolError, Unauthenticated
+from objectio.rpc import capabilities
 from objectio.rpc.frames import PROTOCOL_VERSION, Encoded, Frame, Header, Kind, encode
 from objectio.rpc.messages import (
     PROTOCOL_NAME,
@@ -107,7 +108,7 @@ class Identity:
     secret: bytes
     role: str
     node: str
-    capabilities: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = capabilities.ALL
 
     def __post_init__(self) -> None:
         if len(self.secret) != SECRET_BYTES:
@@ -163,7 +164,12 @@ class ClientHandshake:
     """HELLO → CHALLENGE → PROOF → READY, the client's side. `peer` is set when it is through."""
 
     def __init__(
-        self, identity: Identity, binding: Binding, wanted_role: str, wanted_node: str = ""
+        self,
+        identity: Identity,
+        binding: Binding,
+        wanted_role: str,
+        wanted_node: str = "",
+        needs: Collection[str] = (),
     ) -> None:
         self._secret = identity.secret
         self._binding = binding
@@ -182,6 +188,7 @@ class ClientHandshake:
             )
         )
         self._capabilities = frozenset(identity.capabilities)
+        self._needs = frozenset(needs)
         self._spoken = b""
         self._answer: Challenge | None = None
         self.peer: Peer | None = None
@@ -226,6 +233,11 @@ class ClientHandshake:
         mac = unpack_proof(head).mac
         if not hmac.compare_digest(mac, server_mac(self._secret, self._spoken)):
             raise _refused("the server does not know the secret of this cluster", "proof")
+        if lacking := self._needs.difference(answer.capabilities):
+            raise _refused(
+                f"{answer.role} {answer.node} is of a release without {', '.join(sorted(lacking))}",
+                "capability",
+            )
         self.calls_max = answer.calls_max
         self.bytes_max = answer.bytes_max
         self.peer = Peer(

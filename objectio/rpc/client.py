@@ -17,7 +17,7 @@ import random
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
 from typing_extensions import Buffer
@@ -375,6 +375,7 @@ class Channel:
         *,
         wanted_role: str,
         wanted_node: str = "",
+        needs: Collection[str] = (),
         tls: ssl.SSLContext | None = None,
         tls_name: str | None = None,
         metrics: Metrics | None = None,
@@ -387,7 +388,7 @@ class Channel:
         """Why the last attempt failed or the last connection ended."""
         self._where = parse_address(address)
         self._identity = identity
-        self._wanted = (wanted_role, wanted_node)
+        self._wanted = (wanted_role, wanted_node, frozenset(needs))
         self._tls = tls
         self._tls_name = tls_name
         self._backoff_seconds_max = backoff_seconds_max

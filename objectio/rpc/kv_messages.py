@@ -13,7 +13,6 @@ from objectio.errors import RemoteProtocolError
 from objectio.limits import MIB
 from objectio.rpc.messages import Unpacker
 
-CAPABILITY: Final = "kv-1"
 ANSWER_BYTES: Final = 16 * MIB
 """An answer ends behind the row with which it gets longer; the asking side goes on from there."""
 

@@ -10,7 +10,7 @@ from objectio.errors import ObjectIOError
 
 _REASONS: Final = frozenset(
     {
-        *("version", "method", "proof", "role", "wanted"),
+        *("version", "method", "proof", "role", "wanted", "capability"),
         *("malformed", "head", "checksum", "handshake", "timeout", "tls"),
         *("strangers", "connections", "closing"),
     }

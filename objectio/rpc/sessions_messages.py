@@ -11,7 +11,6 @@ import msgspec
 from objectio.errors import InvalidRequest, RemoteProtocolError
 from objectio.rpc.messages import Unpacker
 
-CAPABILITY: Final = "sessions-1"
 SESSION_ID_BYTES: Final = 16
 NAME_CHARS_MAX: Final = 128
 BLOB_ID_BYTES: Final = 16

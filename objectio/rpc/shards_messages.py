@@ -18,7 +18,6 @@ from objectio.limits import KIB, MIB
 from objectio.model.stripe import SHARD_KEY_BYTES, ShardKey
 from objectio.rpc.messages import Unpacker
 
-CAPABILITY: Final = "shards-1"
 SCAN_ROWS_MAX: Final = 100_000
 """Of one answer; the asking side goes on by itself."""
 READS_MAX: Final = 64

@@ -22,6 +22,7 @@ from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import ClusterRecord, decode_cluster
 from objectio.model.cluster import ClusterMap
+from objectio.rpc import capabilities
 from objectio.rpc.auth import Identity
 from objectio.rpc.client import Channel
 from objectio.rpc.kv import RemoteKV
@@ -69,6 +70,7 @@ class MetaLink:
             str(address),
             identity,
             wanted_role="meta",
+            needs=[capabilities.KV, capabilities.SESSIONS, capabilities.ADMIN],
             tls=tls if secure else None,
             metrics=metrics,
             backoff_seconds_max=BACKOFF_SECONDS_MAX,

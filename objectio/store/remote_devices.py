@@ -23,6 +23,7 @@ from objectio.errors import DeviceFailed, ObjectIOError, Unavailable
 from objectio.kv.keys import decode_uint
 from objectio.meta import keys
 from objectio.meta.records import LocationRecord, decode_location
+from objectio.rpc import capabilities
 from objectio.rpc.auth import Identity
 from objectio.rpc.client import Channel
 from objectio.rpc.shards import RemoteShards, RemoteShardStore
@@ -343,6 +344,7 @@ class RemoteDevices(DeviceSet):
             self._identity,
             wanted_role="osd",
             wanted_node=node,
+            needs=[capabilities.SHARDS],
             tls=None if address.startswith("unix:") else self._tls,
             metrics=self._metrics,
             backoff_seconds_max=_RECONNECT_SECONDS_MAX,

@@ -370,6 +370,17 @@ async def test_a_client_with_another_secret_is_told(make_channel, served, identi
     assert served.refused["proof"] >= 1
 
 
+async def test_a_server_of_a_release_that_lacks_what_is_needed(make_channel, make_server, identity):
+    server = make_server(who=identity("osd", "far", capabilities=("shards-0", "kv-1")))
+    where = await server.listen("127.0.0.1:0")
+    channel = make_channel(where, needs=["shards-1", "kv-1"])
+    with pytest.raises(Unauthenticated, match="a release without shards-1"):
+        await channel.connect()
+    assert channel.refused["capability"] >= 1
+    fitting = make_channel(where, needs=["kv-1"])
+    assert (await fitting.connect()).capabilities == {"kv-1"}
+
+
 # Somebody in between. Both ends have the secret.
 
 

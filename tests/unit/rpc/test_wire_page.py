@@ -17,6 +17,7 @@ from objectio.kv.store import KVStore
 from objectio.rpc import (
     admin_messages,
     auth,
+    capabilities,
     frames,
     kv_messages,
     sessions_messages,
@@ -221,5 +222,5 @@ def test_the_numbers_of_the_page_are_right(page):
     assert f"at most {frames.HANDSHAKE_FRAME_BYTES_MAX // 1024} KiB" in page
     assert f"longer than {kv_messages.ANSWER_BYTES // 2**20} MiB" in page
     assert f"At most {sessions_messages.NOTES_MAX} blobs" in page
-    for name in (auth.METHOD, *(module.CAPABILITY for module in MODULES)):
+    for name in (auth.METHOD, *capabilities.ALL):
         assert f"`{name}" in page
