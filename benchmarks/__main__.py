@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import shutil
 import sys
-import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import report
-from benchmarks.bench import QUICK, Bench, Result, Settings, Subject, failed
+from benchmarks import report, rpc, shapes
+from benchmarks.bench import (
+    QUICK,
+    Bench,
+    Result,
+    Settings,
+    Subject,
+    failed,
+    work_directory,
+)
 from benchmarks.large import GetDegraded, GetLarge, PutLarge
 from benchmarks.listing import ListKeys
 from benchmarks.load import Failed
@@ -31,14 +36,19 @@ def main() -> int:
     settings = QUICK if arguments.quick else Settings()
     if arguments.rounds:
         settings = replace(settings, rounds=arguments.rounds)
-    with work_dir(arguments.data_dir) as directory:
+    with work_directory(arguments.data_dir) as directory:
         server, null = ObjectIOServer(directory / "store"), null_server(directory)
         with running(null), running(server):
             bench = Bench(settings=settings, work_dir=directory, server=server, null=null)
             results = _measure(bench, arguments.only)
     print(report.table(results))
     print(f"\nwritten to {report.write(results, settings)}")
-    return 0 if all(result.passed is not False for result in results) else 1
+    good = all(result.passed is not False for result in results)
+    if not arguments.only:
+        good = rpc.run(settings.rounds, min(1.0, settings.seconds)) and good
+        with work_directory(arguments.data_dir) as directory:
+            print("\n" + shapes.run(directory, settings))
+    return 0 if good else 1
 
 
 def _measure(bench: Bench, only: Sequence[str]) -> list[Result]:
@@ -81,18 +91,6 @@ def _arguments() -> argparse.Namespace:
         "--data-dir", type=Path, help="where the store and the yardstick file go (the device!)"
     )
     return parser.parse_args()
-
-
-@contextlib.contextmanager
-def work_dir(parent: Path | None) -> Iterator[Path]:
-    """A fresh directory, removed at the end. Not on a tmpfs by accident: that syncs nothing."""
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    path = Path(tempfile.mkdtemp(prefix="objectio-bench-", dir=parent or Path.cwd()))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 if __name__ == "__main__":

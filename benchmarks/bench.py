@@ -7,8 +7,11 @@ and the median counts.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import statistics
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -111,3 +114,15 @@ def rate(bytes_per_second: float) -> str:
 
 def numbered(prefix: str, count: int, start: int = 0) -> Sequence[str]:
     return [f"{prefix}{i:07d}" for i in range(start, start + count)]
+
+
+@contextlib.contextmanager
+def work_directory(parent: Path | None) -> Iterator[Path]:
+    """A fresh directory, removed at the end. Not on a tmpfs by accident: that syncs nothing."""
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(prefix="objectio-bench-", dir=parent or Path.cwd()))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

@@ -4,7 +4,7 @@ A server in a process of its own, on loopback or a Unix socket, and a client her
 Subjects and yardsticks are measured in turns, and medians count:
 
 - `rpc`: `objectio.rpc`, with its handshake, checksums, deadlines and flow control;
-- `grpclib`: grpclib with betterproto messages, if both are installed;
+- `grpclib`: grpclib with betterproto messages, as the control plane is;
 - `streams`: asyncio streams on uvloop, a length and the bytes, and nothing else.
 """
 
@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import statistics
 import struct
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -110,16 +111,16 @@ async def ask_streams(address: str) -> AsyncIterator[Calls]:
 
 
 def _grpc() -> Any:
-    """(betterproto's message, grpclib's parts); ImportError without them."""
-    import betterproto
+    """(betterproto's message, grpclib's parts)."""
+    import betterproto2
     from grpclib.client import Channel as GrpcChannel
     from grpclib.client import UnaryUnaryMethod
     from grpclib.const import Cardinality, Handler
     from grpclib.server import Server as GrpcServer
 
-    @dataclass
-    class Body(betterproto.Message):
-        data: bytes = betterproto.bytes_field(1)
+    @dataclass(eq=False)
+    class Body(betterproto2.Message):
+        data: bytes = betterproto2.field(1, betterproto2.TYPE_BYTES)
 
     return Body, GrpcChannel, UnaryUnaryMethod, Cardinality, Handler, GrpcServer
 
@@ -176,6 +177,8 @@ ENDS = {
     "streams": (serve_streams, ask_streams),
 }
 SUBJECTS = (("small", 1), ("small", 64), ("write", 4), ("read", 4))
+AIMS = {("small", 64): 20_000, ("write", 4): 0.9e9 / MIB, ("read", 4): 0.9e9 / MIB}
+"""Calls per second."""
 
 
 def _serve(name: str, address: str, pipe: Connection) -> None:
@@ -216,7 +219,9 @@ async def _measure(
     return {key: statistics.median(rates) for key, rates in samples.items()}
 
 
-def _show(kind: str, found: dict[tuple[str, str, int], float]) -> None:
+def _show(kind: str, found: dict[tuple[str, str, int], float]) -> bool:
+    """Print the table; returns whether the aims were reached."""
+    good = True
     names = list(dict.fromkeys(name for name, _, _ in found))
     others = names[1:]
     print(f"\n{kind:<24}" + "".join(f"{name:>16}" for name in names), end="")
@@ -229,25 +234,29 @@ def _show(kind: str, found: dict[tuple[str, str, int], float]) -> None:
             cells = [f"{rate * MIB / 1e6:,.0f} MB/s" for rate in rates]
         title = f"{subject if subject == 'small' else subject + ' 1 MiB'}, {callers} at once"
         print(f"{title:<24}" + "".join(f"{cell:>16}" for cell in cells), end="")
-        print("".join(f"{rates[0] / rate:>12.1f}" for rate in rates[1:]))
+        print("".join(f"{rates[0] / rate:>12.1f}" for rate in rates[1:]), end="")
+        aim = AIMS.get((subject, callers))
+        reached = aim is None or rates[0] >= aim
+        good = good and reached
+        print("" if aim is None else "    pass" if reached else f"    MISS: {aim:,.0f}/s")
+    return good
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rpc", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of one measurement")
     arguments = parser.parse_args()
-    names = list(ENDS)
-    try:
-        _grpc()
-    except ImportError as error:
-        print(f"without grpclib: {error}")
-        names.remove("grpclib")
+    return 0 if run(arguments.rounds, arguments.seconds) else 1
+
+
+def run(rounds: int, seconds: float) -> bool:
     spawn = multiprocessing.get_context("spawn")
+    good = True
     with tempfile.TemporaryDirectory(prefix="objectio-") as directory:
         for kind in ("tcp", "unix"):
             servers, addresses = [], {}
-            for name in names:
+            for name in ENDS:
                 address = "127.0.0.1:0" if kind == "tcp" else f"unix:{directory}/{name}"
                 near, far = spawn.Pipe()
                 server = spawn.Process(target=_serve, args=(name, address, far), daemon=True)
@@ -255,12 +264,13 @@ def main() -> None:
                 servers.append(server)
                 addresses[name] = near.recv()
             try:
-                _show(kind, uvloop.run(_measure(addresses, arguments.rounds, arguments.seconds)))
+                good = _show(kind, uvloop.run(_measure(addresses, rounds, seconds))) and good
             finally:
                 for server in servers:
                     server.kill()
                     server.join()
+    return good
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,8 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.__main__ import work_dir
-from benchmarks.bench import Bench, Result, Settings, Subject
+from benchmarks.bench import Bench, Result, Settings, Subject, work_directory
 from benchmarks.large import GetLarge, PutLarge
 from benchmarks.server import ObjectIOServer, RoleServers, null_server, running
 from benchmarks.small import GetSmall, PutSmall
@@ -28,19 +27,24 @@ SUBJECTS: Final = (GetSmall, PutSmall, GetLarge, PutLarge)
 def main() -> int:
     arguments = _arguments()
     settings = replace(Settings(), rounds=arguments.rounds, seconds=arguments.seconds)
-    with work_dir(arguments.dir) as directory, ExitStack() as stack:
+    with work_directory(arguments.dir) as directory:
+        print(run(directory, settings, arguments.workers))
+    return 0
+
+
+def run(directory: Path, settings: Settings, workers: int = 2) -> str:
+    """The table."""
+    with ExitStack() as stack:
         null = null_server(directory)
         stack.enter_context(running(null))
         shapes: dict[str, list[Subject]] = {}
-        for name, server in _servers(directory, arguments.workers).items():
+        for name, server in _servers(directory, workers).items():
             stack.enter_context(running(server))
             place = directory / f"work-{server.data_dir.name}"
             place.mkdir()
             bench = Bench(settings=settings, work_dir=place, server=server, null=null)
             shapes[name] = [make(bench) for make in SUBJECTS]
-        found = _measure(shapes, arguments.rounds)
-    print(_table(found))
-    return 0
+        return _table(_measure(shapes, settings.rounds))
 
 
 def _servers(directory: Path, workers: int) -> dict[str, ObjectIOServer]:
