@@ -183,7 +183,7 @@ def test_what_one_acknowledged_the_other_shows_at_once(store, seed):
     listings are always those of its last write."""
     load = Load(store.s3.clients, store.bucket, seed=seed, workers=8, part_size_bytes=60_000)
     with load:
-        time.sleep(5)  # for as long as clients work
+        time.sleep(3)  # for as long as clients work
     assert not [call for call in load.calls if call.error]
     assert len(load.calls) > 100
     load.verify()
@@ -216,7 +216,7 @@ def test_contested_keys_are_registers(store, gateways, blob_of_bytes, seed):
     """Puts, deletes and reads of the same few keys through all gateways: what is read is one whole
     version, and one that was there while it was read."""
     registers = {f"key{n}": Register() for n in range(4)}
-    until = time.monotonic() + 6
+    until = time.monotonic() + 4
 
     def change(worker):
         rng, s3 = random.Random(f"{seed}:{worker}"), gateways[worker % len(gateways)]
