@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def add_supervised_arguments(parser: argparse.ArgumentParser) -> None:
     """What `objectio serve --workers` passes to the processes that it starts."""
     parser.add_argument("--supervised", metavar="PID:FD", help=argparse.SUPPRESS)
-    parser.add_argument("--listen-fd", type=int, metavar="FD", help=argparse.SUPPRESS)
+    parser.add_argument("--share-port", metavar="HOST:PORT", help=argparse.SUPPRESS)
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help=argparse.SUPPRESS)
 
 
@@ -78,8 +77,12 @@ def stop_event() -> asyncio.Event:
 
 def _given_parts(config: Config, args: argparse.Namespace) -> dict[str, Any]:
     parts: dict[str, Any] = {}
-    if getattr(args, "listen_fd", None) is not None:
-        parts["listener"] = socket.socket(fileno=args.listen_fd)
+    if getattr(args, "share_port", None) is not None:
+        from objectio.gateway.server import listen
+        from objectio.rpc.address import parse_address
+
+        where = parse_address(args.share_port)
+        parts["listener"] = listen(where.host, where.port, share=True)
     if getattr(args, "metrics_listener", None) is not None:
         parts["metrics_listener"] = args.metrics_listener
     if getattr(args, "run_dir", None) is not None:

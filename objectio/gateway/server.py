@@ -33,7 +33,7 @@ class HttpServer:
     """Serves `app` on one address. `port` 0 takes any free one; `port` tells which after `start`.
 
     host                    "" listens nowhere: connections come by `make_protocol` only
-    listener                a socket that listens already, perhaps for other processes too
+    listener                a socket that is bound already, perhaps beside those of other processes
     also                    further addresses without TLS, HOST:PORT or unix:PATH, or sockets
     connections_max         further connections are answered 503 by the server itself
     keep_alive_seconds      how long an idle connection is kept
@@ -175,17 +175,18 @@ def _abort(connection: Any) -> None:
         transport.abort()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound. The backlog is set by whoever accepts from it. Raises OSError with
+def listen(host: str, port: int, *, share: bool = False) -> socket.socket:
+    """A socket that is bound. The backlog is set by whoever accepts from it. `share`: others of the
+    same user may listen there too, and the kernel deals connections out evenly. Raises OSError with
     the address."""
     try:
-        return _bind(host, port)
+        return _bind(host, port, share)
     except OSError as error:
         where = Address(host, port)
         raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from error
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, share: bool) -> socket.socket:
     found = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
     )
@@ -193,6 +194,8 @@ def _bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.setblocking(False)

@@ -30,7 +30,7 @@ from objectio.config import Config
 from objectio.config.load import RESERVED
 from objectio.errors import ConfigError, ObjectIOError
 from objectio.gateway.neighbours import SUFFIX, ask
-from objectio.gateway.server import BACKLOG, listen
+from objectio.gateway.server import listen
 from objectio.rpc.address import Address, parse_address
 from objectio.runtime.children import Member, make_members, prepare_run_dir, write_config
 from objectio.runtime.lock import DirectoryLock
@@ -57,7 +57,6 @@ class Child:
         self,
         member: Member,
         command: Sequence[str],
-        fds: Sequence[int],
         may_lack: Callable[[], bool] = lambda: False,
     ) -> None:
         """`may_lack` says whether the store may run without it."""
@@ -67,7 +66,6 @@ class Child:
         """It could not be started so far; that is tried on."""
         self._may_lack = may_lack
         self._command = list(command)
-        self._fds = list(fds)
         self._process: asyncio.subprocess.Process | None = None
         self._was_ready = False
         self._stopping = asyncio.Event()
@@ -109,7 +107,7 @@ class Child:
                 "--supervised",
                 f"{os.getpid()}:{says}",
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(*self._fds, says),
+                pass_fds=(says,),
                 start_new_session=True,
                 env=_environment(),
             )
@@ -162,9 +160,13 @@ class Supervisor:
     def __init__(self, config: Config, run_dir: Path, members: Sequence[Member]) -> None:
         self._run_dir = run_dir
         where = parse_address(config.gateway.listen)
-        self._socket = listen(where.host, where.port)
-        self._socket.listen(BACKLOG)
-        where = Address(where.host, self._socket.getsockname()[1])
+        # Fails if anybody listens there, also somebody who would share the port.
+        with listen(where.host, where.port) as alone:
+            where = Address(where.host, alone.getsockname()[1])
+        # Keeps the port while no gateway is there; it never listens. Each gateway has a socket of
+        # its own: from one that they share, whoever wakes first accepts all that have come.
+        self._socket = listen(where.host, where.port, share=True)
+        self._address = str(where)
         self.endpoint = f"http://{where}"
         self._children = [self._child(member) for member in members]
         self._keeping: dict[Child, asyncio.Task[None]] = {}
@@ -173,12 +175,11 @@ class Supervisor:
         command = [sys.executable, "-P", "-m", "objectio", member.role]
         command += ["--config", str(write_config(member, self._run_dir))]
         if member.role == "osd":  # with a disk too few the others may serve
-            return Child(member, command, (), self._has_hope)
+            return Child(member, command, self._has_hope)
         if member.role == "meta":
-            return Child(member, command, ())
-        fd = self._socket.fileno()
-        command += ["--listen-fd", str(fd), "--run-dir", str(self._run_dir)]
-        return Child(member, command, (fd,))
+            return Child(member, command)
+        command += ["--share-port", self._address, "--run-dir", str(self._run_dir)]
+        return Child(member, command)
 
     def _has_hope(self) -> bool:
         """Whether there are disks, or may be."""

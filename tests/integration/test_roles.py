@@ -534,8 +534,8 @@ def test_a_supervisor_gives_up_on_what_cannot_start(tmp_path):
         assert server.healthy()
 
 
-def test_two_gateways_at_once(start, connect):
-    """Many clients of one bucket, served by whoever takes the connection."""
+def test_two_gateways_at_once(start, connect, tmp_path):
+    """Many clients of one bucket, dealt out to both; the port is nobody else's."""
     server = start(arguments=workers(2))
     s3 = connect(server, max_pool_connections=16)
     s3.create_bucket(Bucket="bucket")
@@ -550,4 +550,14 @@ def test_two_gateways_at_once(start, connect):
     check_all(s3, "bucket", bodies)
     with urllib.request.urlopen(f"{server.endpoint}/metrics", timeout=5) as answer:
         text = answer.read().decode()
-    assert re.search(r'^objectio_s3_requests_total\{process="gateway-\d"', text, re.MULTILINE)
+    served = re.findall(
+        r'^objectio_s3_requests_total\{process="(gateway-\d)".* (\d+)', text, re.MULTILINE
+    )
+    counts = {name: sum(int(n) for one, n in served if one == name) for name, _ in served}
+    assert set(counts) == {"gateway-0", "gateway-1"}
+    address = server.endpoint.removeprefix("http://")
+    second = LocalServer(tmp_path / "other", arguments=[*workers(1), "--listen", address])
+    second.log_path = tmp_path / "second.log"
+    with pytest.raises(AssertionError, match="ended before"):
+        second.start()
+    assert f"cannot listen on {address}" in second.log_text()

@@ -27,7 +27,7 @@ SECONDS_MAX = 20
 
 
 def child(script, name="one"):
-    return Child(Member(name, "gateway", Config()), [sys.executable, "-c", script], ())
+    return Child(Member(name, "gateway", Config()), [sys.executable, "-c", script])
 
 
 async def pid_of(kept, other_than=0):
@@ -78,7 +78,6 @@ async def test_what_may_be_lacking_is_tried_on(tmp_path, monkeypatch):
     kept = Child(
         Member("one", "osd", Config()),
         [sys.executable, "-c", script + "time.sleep(600)"],
-        (),
         lambda: True,
     )
     keeping = asyncio.ensure_future(kept.keep())
@@ -112,7 +111,7 @@ def test_nothing_is_left_of_a_supervisor_that_is_killed(tmp_path):
         "from objectio.config import Config\n"
         "from objectio.runtime.children import Member\n"
         "from objectio.runtime.supervisor import Child\n"
-        f"one = Child(Member('one', 'osd', Config()), [sys.executable, '-c', {inner!r}], ())\n"
+        f"one = Child(Member('one', 'osd', Config()), [sys.executable, '-c', {inner!r}])\n"
         "asyncio.run(one.keep())\n"
     )
     with subprocess.Popen([sys.executable, "-c", outer]) as process:
