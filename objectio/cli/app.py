@@ -116,6 +116,19 @@ class Commands(CommandManager):
 OWN: Final = ("help", "complete")
 
 
+def _endpoint_behind(argv: list[str]) -> list[str]:
+    """`-e URL disk list` as `disk list -e URL`: people say first where, then what. Only the commands
+    that ask a server know the option."""
+    for count, word in enumerate(argv):
+        if word in ("-e", "--endpoint") and count + 1 < len(argv):
+            return [*argv[:count], *argv[count + 2 :], "--endpoint", argv[count + 1]]
+        if word.startswith("--endpoint="):
+            return [*argv[:count], *argv[count + 1 :], word]
+        if not word.startswith("-"):
+            break
+    return argv
+
+
 class ObjectIOApp(App):
     """Cliff's application, without its interactive shell."""
 
@@ -151,7 +164,7 @@ class ObjectIOApp(App):
         return parser
 
     def run(self, argv: list[str]) -> int:
-        self.options, remainder = self.parser.parse_known_args(argv)
+        self.options, remainder = self.parser.parse_known_args(_endpoint_behind(argv))
         handler = self._log_to_stderr()
         try:
             if not remainder:

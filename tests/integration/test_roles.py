@@ -172,7 +172,7 @@ def test_the_command_line_finds_its_server_at_either_port(terminals, tmp_path):
     wait_for(lambda: health(endpoint) == 200, "the gateway serves")
 
     def ask(where, *words):
-        command = [sys.executable, "-m", "objectio", *words, "-e", where, "-f", "json"]
+        command = [sys.executable, "-m", "objectio", "-e", where, *words, "-f", "json"]
         return json.loads(subprocess.check_output(command, cwd=tmp_path, timeout=60))
 
     for where in (endpoint, meta_endpoint):

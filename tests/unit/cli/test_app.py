@@ -145,6 +145,33 @@ def test_options_are_not_guessed_either(capsys):
     assert "--cou" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-e", "http://h:1", "disk", "list", "-f", "json"],
+        ["--endpoint", "http://h:1", "disk", "list", "-f", "json"],
+        ["--endpoint=http://h:1", "disk", "list", "-f", "json"],
+        ["-v", "-e", "http://h:1", "disk", "list", "-f", "json"],
+        ["disk", "list", "-e", "http://h:1", "-f", "json"],
+        ["disk", "list", "-f", "json", "--endpoint=http://h:1"],
+    ],
+)
+def test_where_may_be_said_before_what(monkeypatch, argv):
+    from objectio.cli import disk
+
+    asked = []
+    monkeypatch.setattr(disk, "connect", lambda args: asked.append(args.endpoint) or 1 / 0)
+    assert main(argv) == 1
+    assert asked == ["http://h:1"]
+
+
+def test_where_is_nothing_to_who_asks_nobody(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["-e", "http://h:1", "config", "sample"])
+    assert ended.value.code == 2
+    assert "unrecognized arguments: --endpoint" in capsys.readouterr().err
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
