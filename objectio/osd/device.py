@@ -20,6 +20,7 @@ from typing import Final, Literal
 from typing_extensions import Buffer
 
 from objectio.errors import ConfigError, DeviceFailed, DeviceFull
+from objectio.limits import GIB
 from objectio.osd import direct as direct_io
 
 Direct = Literal["auto", "always", "never"]
@@ -30,6 +31,8 @@ _SYNC_FILE_RANGE_WRITE: Final = 2  # linux/fs.h
 _BLKDISCARD: Final = 0x1277  # linux/fs.h
 _IOV_MAX: Final = 1024  # limits.h
 _FREE_SECONDS: Final = 0.1
+_FREE_PLENTY_BYTES: Final = 4 * GIB
+"""More than all devices of a node write in that time."""
 LOG_NAME: Final = "log"
 
 _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -150,9 +153,11 @@ class Device:
         return os.lseek(self._fd, 0, os.SEEK_END)
 
     def free_bytes(self) -> int:
-        """What the file system under a directory could take a tenth of a second ago."""
+        """What the file system under a directory can take; where that is plenty, what it could take
+        a tenth of a second ago. Shards that are written meanwhile must not use up what deletes,
+        compaction and checkpoints need to give space back."""
         now = time.monotonic()
-        if now - self._free_at >= _FREE_SECONDS:
+        if self._free_bytes < _FREE_PLENTY_BYTES or now - self._free_at >= _FREE_SECONDS:
             self._free_bytes = self.free_bytes_now()
             self._free_at = now
         return self._free_bytes
