@@ -57,6 +57,7 @@ def expected(match, unmodified, none_match, modified):
 
 
 async def test_reads(s3, bucket):
+    assert s3.clock_stands_still
     await s3.put("/bucket/key", b"data", {"cache-control": "max-age=1"})
     names = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since")
     for values in itertools.product(MATCH, UNMODIFIED, NONE_MATCH, MODIFIED):
@@ -75,6 +76,7 @@ async def test_reads(s3, bucket):
 
 
 async def test_copy_sources(s3, bucket):
+    assert s3.clock_stands_still
     await s3.put("/bucket/key")
     names = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since")
     for values in itertools.product(MATCH, UNMODIFIED, NONE_MATCH, MODIFIED):
@@ -89,6 +91,7 @@ async def test_copy_sources(s3, bucket):
 
 
 async def test_if_range(s3, bucket):
+    assert s3.clock_stands_still
     await s3.put("/bucket/key")
     for value, status in (
         (f'"{ETAG}"', 206),
