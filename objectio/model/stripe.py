@@ -32,11 +32,6 @@ def is_reserved(blob: bytes) -> bool:
     return blob.startswith(RESERVED_PREFIX)
 
 
-def blob_created_ms(blob: bytes) -> int:
-    """When the id was made, in Unix milliseconds."""
-    return int.from_bytes(blob[:6], "big")
-
-
 class ShardKey(NamedTuple):
     """The name of one shard; sorts by blob, stripe, position.
 

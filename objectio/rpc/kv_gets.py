@@ -14,7 +14,7 @@ from objectio.errors import ObjectIOError, RemoteProtocolError
 from objectio.rpc.client import Channel, Reply
 from objectio.rpc.kv_messages import Get, Method, unpack_found, unpack_page, unpack_values
 from objectio.rpc.messages import pack
-from objectio.rpc.priority import is_background
+from objectio.rpc.turn import Turn
 
 KEYS_MAX: Final = 256
 """Of one call."""
@@ -29,26 +29,11 @@ class KVGets:
     def __init__(self, channel: Channel, timeout_seconds: float) -> None:
         self._channel = channel
         self._timeout_seconds = timeout_seconds
-        self._waiting: dict[bool, _Asked] = {False: [], True: []}
+        self._turn: Turn[bytes, bytes | None] = Turn(KEYS_MAX, self._ask)
 
     def get(self, key: bytes) -> Value:
         """Raises `Unavailable`."""
-        loop = asyncio.get_running_loop()
-        value: Value = loop.create_future()
-        background = is_background()
-        waiting = self._waiting[background]
-        waiting.append((key, value))
-        if len(waiting) == 1:
-            loop.call_soon(self._send, background)
-        elif len(waiting) == KEYS_MAX:
-            self._send(background)
-        return value
-
-    def _send(self, background: bool) -> None:
-        asked, self._waiting[background] = self._waiting[background], []
-        asked = [each for each in asked if not each[1].done()]
-        if asked:
-            self._ask(asked, background)
+        return self._turn.ask(key)
 
     def _ask(self, asked: _Asked, background: bool) -> None:
         alone = len(asked) == 1

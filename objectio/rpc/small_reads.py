@@ -13,8 +13,8 @@ import asyncio
 from objectio.errors import ObjectIOError, RemoteProtocolError, Unavailable
 from objectio.rpc.client import Channel, Reply
 from objectio.rpc.messages import pack
-from objectio.rpc.priority import is_background
 from objectio.rpc.shards_messages import READS_MAX, SMALL_BYTES_MAX, Method, Read, unpack_lengths
+from objectio.rpc.turn import Turn
 
 Found = asyncio.Future[memoryview | None]
 
@@ -25,30 +25,18 @@ class SmallReads:
     def __init__(self, channel: Channel, timeout_seconds: float) -> None:
         self._channel = channel
         self._timeout_seconds = timeout_seconds
-        self._loop = asyncio.get_running_loop()
-        self._waiting: dict[bool, list[tuple[Read, Found]]] = {False: [], True: []}
+        self._turn: Turn[Read, memoryview | None] = Turn(READS_MAX, self._send)
 
     def takes(self, length: int | None) -> bool:
         return length is not None and length <= SMALL_BYTES_MAX
 
     def read(self, read: Read) -> Found:
         """None if it must be asked for alone. Raises `Unavailable`."""
-        found: Found = self._loop.create_future()
-        background = is_background()
-        waiting = self._waiting[background]
-        waiting.append((read, found))
-        if len(waiting) == 1:
-            self._loop.call_soon(self._send, background)
-        elif len(waiting) == READS_MAX:
-            self._send(background)
-        return found
+        return self._turn.ask(read)
 
-    def _send(self, background: bool) -> None:
-        reads, self._waiting[background] = self._waiting[background], []
-        reads = [each for each in reads if not each[1].done()]
+    def _send(self, reads: list[tuple[Read, Found]], background: bool) -> None:
         if len(reads) < 2:
-            for _, found in reads:
-                found.set_result(None)
+            reads[0][1].set_result(None)
             return
 
         def done(reply: Reply | None, error: BaseException | None) -> None:

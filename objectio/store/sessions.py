@@ -229,6 +229,9 @@ class Session:
         if wanted != self._reported:
             if self._present is None and session is not None:
                 await self._kv.trust(keys.session(session))
+                if session != self._id:  # it was lost meanwhile
+                    self._kv.distrust()
+                    return
             if (pools := self._pools_now) != self._pools_read:
                 await self._pools.refresh()
                 self._pools_read = pools
