@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from objectio.abc.admin import ClusterView, StorageAdmin
@@ -29,21 +30,79 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Mount(NamedTuple):
-    """Where a front end answers: paths that start with `prefix` ("/" takes all that is left)."""
+    """Where a front end answers: paths that start with `prefix` ("/" takes all that is left). With a
+    `method`, requests of that method for exactly `prefix`, before any other front end is asked."""
 
     prefix: str
+    method: str = ""
 
 
 class Identity(NamedTuple):
-    """Who calls. `arn` names the principal; `is_root` may do anything."""
+    """Who calls.
+
+    name             of the user, or of the session
+    arn              names the principal
+    access_key       that the request was signed with
+    is_root          the root of the cluster, who may do anything
+    account          12 digits; "" for nobody
+    canonical_id     of the account, as ACLs and owners name it
+    display_name     of the account, for people
+    user_id          what policies know as aws:userid
+    policies         compiled `objectio.iam.policy.Policy`s of the user or role
+    session_policies those that a session was narrowed down to; None if it was not
+    session          whether the credentials are temporary; then `expires_ms` says until when
+    tags             of the principal
+    """
 
     name: str
     arn: str
     access_key: str
     is_root: bool = False
+    account: str = ""
+    canonical_id: str = ""
+    display_name: str = ""
+    user_id: str = ""
+    policies: Sequence[Any] = ()
+    session_policies: Sequence[Any] | None = None
+    session: bool = False
+    expires_ms: int = 0
+    tags: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def is_account_root(self) -> bool:
+        """May do anything within the account, as far as no policy denies it."""
+        return self.arn.endswith(":root")
 
 
 ANONYMOUS = Identity("anonymous", "*", "")
+
+
+class Account(NamedTuple):
+    """What others may know of an account."""
+
+    id: str
+    canonical_id: str
+    display_name: str
+    email: str = ""
+
+
+class Directory(Protocol):
+    """Who there is, as far as front ends must know. Answers at once, from memory."""
+
+    def by_canonical_id(self, canonical_id: str) -> Account | None: ...
+
+    def by_email(self, email: str) -> Account | None: ...
+
+    def by_account(self, account: str) -> Account | None: ...
+
+
+class Wanted(NamedTuple):
+    """Something that must be allowed too. `version_id` where an object's version is meant."""
+
+    action: str
+    resource: str
+    version_id: str | None = None
+    conditions: Callable[[], Mapping[str, Sequence[str]]] | None = None
 
 
 @dataclass(slots=True)
@@ -52,8 +111,12 @@ class Access:
 
     action       e.g. "s3:GetObject"
     resource     e.g. "arn:aws:s3:::bucket/key"
-    also         further (action, resource) pairs that must be allowed too, e.g. a copy's source
+    version_id   of the object, if one is named
+    conditions   the values of the condition keys that this request has ("s3:prefix" → ("a/",)); asked
+                 for only if a policy may want them. Those that every request has are the gate's
+    also         what must be allowed too, e.g. to read a copy's source
     public       True for the rare operation that needs no credentials at all (health)
+    service      which the signature must be for
     payload      True if the body is object data, to be streamed; else the gate verifies the
                  whole body (up to `body_bytes_max`) before the handler runs
     """
@@ -61,10 +124,13 @@ class Access:
     action: str
     resource: str
     operation: Any = None
-    also: Sequence[tuple[str, str]] = ()
+    also: Sequence[Wanted] = ()
     public: bool = False
     payload: bool = False
     body_bytes_max: int = 0
+    version_id: str | None = None
+    conditions: Callable[[], Mapping[str, Sequence[str]]] | None = None
+    service: str = "s3"
 
 
 class RequestBody(Payload, Protocol):
@@ -104,14 +170,31 @@ class Request:
     """What the gate knows when it calls the application: ``scope["objectio"]``.
 
     `trust` may be called again by a handler that finds out later what else is touched (each key of
-    a DeleteObjects): it raises `AccessDenied`.
+    a DeleteObjects): it raises `AccessDenied`. `act_as` puts another identity, whose credentials the
+    handler found in the body, through the gate (a form upload, which carries its signature there).
     """
 
     request_id: str
     access: Access
     identity: Identity
     body: RequestBody
-    trust: Callable[[str, str], None]
+    trust: Callable[[Wanted], Awaitable[None]]
+    source_ip: str = ""
+    secure: bool = False
+    act_as: Callable[[FormCredentials], Awaitable[None]] | None = None
+
+
+class FormCredentials(NamedTuple):
+    """What signs a form upload (S3 API reference, "Browser-based uploads using POST"): the policy in
+    base64 as it was sent, and the fields x-amz-credential, x-amz-date, x-amz-signature and
+    x-amz-security-token. `act_as` verifies them, and replaces `Request.identity`."""
+
+    policy: bytes
+    credential: str
+    date: str
+    signature: str
+    algorithm: str = "AWS4-HMAC-SHA256"
+    security_token: str = ""
 
 
 class Response(NamedTuple):
@@ -131,6 +214,9 @@ class ApiContext:
     settings: Mapping[str, Any] = field(default_factory=dict)
     admin: StorageAdmin | None = None
     cluster: ClusterView | None = None
+    directory: Directory | None = None
+    identities: Any = None
+    """`objectio.iam.admin.IdentityAdmin`: who manages users, keys, roles and sessions."""
 
 
 class FrontEnd(Protocol):

@@ -15,6 +15,8 @@ from typing import NamedTuple, Protocol
 import msgspec
 from typing_extensions import Buffer
 
+from objectio.model.bucket import Acl, Retention, Versioning
+
 NULL_VERSION = "null"
 
 
@@ -49,23 +51,68 @@ class PayloadDigests(NamedTuple):
     checksums: Mapping[str, str] = {}
 
 
+class Encryption(msgspec.Struct, frozen=True, kw_only=True):
+    """How a write asks to be encrypted. `method` is "AES256" (SSE-S3), "aws:kms", "aws:kms:dsse" or
+    "SSE-C", for which `customer_key` has 32 bytes, which are never kept. Never show one of these."""
+
+    method: str
+    key_id: str = ""
+    customer_key: bytes = b""
+    context: Mapping[str, str] = {}
+    bucket_key: bool = False
+
+    def __repr__(self) -> str:
+        return f"Encryption({self.method})"
+
+
+class EncryptionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """How a version is encrypted. `customer_key_md5` is base64, as S3 says it."""
+
+    method: str
+    key_id: str = ""
+    customer_key_md5: str = ""
+    bucket_key: bool = False
+
+
+class Origin(NamedTuple):
+    """Who caused a change and by what, for notifications: `event` as S3 names it, without "s3:"
+    ("ObjectCreated:Put")."""
+
+    event: str
+    principal: str = ""
+    source_ip: str = ""
+    request_id: str = ""
+
+
 class ObjectAttributes(msgspec.Struct, frozen=True, kw_only=True):
     """What the writer says about an object. `headers` are those returned as they came
-    (content-type, cache-control, content-disposition, content-encoding, content-language, expires);
-    `metadata` the user's own, names in lower case without prefix."""
+    (content-type, cache-control, content-disposition, content-encoding, content-language, expires,
+    x-amz-website-redirect-location); `metadata` the user's own, names in lower case without prefix.
+    `acl` None is private."""
 
     headers: Mapping[str, str] = {}
     metadata: Mapping[str, str] = {}
     storage_class: str = "STANDARD"
     checksum_algorithm: str = ""
     checksum_type: str = ""
+    tags: Mapping[str, str] = {}
+    acl: Acl | None = None
+    retention: Retention | None = None
+    legal_hold: bool = False
 
 
 class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """`owner` is the canonical id of an account. `id` is never used again; `revision` changes with
+    every document. `object_lock`: the bucket was made for it, or it was switched on since."""
+
     name: str
     created_ms: int
     owner: str
     region: str = ""
+    id: bytes = b""
+    revision: int = 0
+    versioning: Versioning = ""
+    object_lock: bool = False
 
 
 class PartInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +124,8 @@ class PartInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One version. `part_sizes` is empty for an object that was put in one piece."""
+    """One version. `part_sizes` and `part_checksums` are empty for an object that was put in one
+    piece. `versioned`: the bucket has or had versioning, so that answers name the version."""
 
     key: bytes
     size: int
@@ -90,6 +138,26 @@ class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     attributes: ObjectAttributes = ObjectAttributes()
     checksums: Mapping[str, str] = {}
     part_sizes: Sequence[int] = ()
+    part_numbers: Sequence[int] = ()
+    part_checksums: Sequence[Mapping[str, str]] = ()
+    versioned: bool = False
+    encryption: EncryptionInfo | None = None
+
+
+class Deleted(NamedTuple):
+    """What a delete did. `info` is the version that is gone for good, if any; `version_id` that of
+    it or of the delete marker that was put on top (`delete_marker` in both cases says whether it is
+    one), None where the bucket never had versioning."""
+
+    info: ObjectInfo | None = None
+    version_id: str | None = None
+    delete_marker: bool = False
+
+
+class DeleteTarget(NamedTuple):
+    key: bytes
+    version_id: str | None = None
+    conditions: Conditions | None = None
 
 
 class ListedObject(NamedTuple):
@@ -119,11 +187,15 @@ class Listing(NamedTuple):
 
 
 class UploadInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """`initiator` is the ARN of who began it."""
+
     upload_id: str
     key: bytes
     initiated_ms: int
     owner: str
     attributes: ObjectAttributes = ObjectAttributes()
+    initiator: str = ""
+    encryption: EncryptionInfo | None = None
 
 
 class UploadListing(NamedTuple):
@@ -145,6 +217,9 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     if_none_match: Sequence[str] = ()
     if_modified_since: int | None = None
     if_unmodified_since: int | None = None
+    if_modified_at: int | None = None
+    """Last-Modified must be exactly this: conditional deletes."""
+    if_size: int | None = None
 
 
 class CompletePart(NamedTuple):
@@ -173,9 +248,20 @@ class ObjectReader(Protocol):
 
 
 class ObjectService(Protocol):
+    """`owner` is always the canonical id of an account. `origin` is for notifications; without one
+    nobody is told."""
+
     # Buckets. Names are validated here.
-    async def create_bucket(self, name: str, *, owner: str, region: str = "") -> BucketInfo:
-        """Raises `AlreadyExists` with `fields["owner"]`."""
+    async def create_bucket(
+        self,
+        name: str,
+        *,
+        owner: str,
+        region: str = "",
+        object_lock: bool = False,
+        documents: Mapping[str, bytes] = {},
+    ) -> BucketInfo:
+        """Raises `AlreadyExists` with `fields["owner"]`. With `object_lock` versioning is on."""
         ...
 
     async def delete_bucket(self, name: str) -> None:
@@ -185,8 +271,23 @@ class ObjectService(Protocol):
     async def get_bucket(self, name: str) -> BucketInfo: ...
 
     async def list_buckets(
-        self, *, prefix: str = "", after: str = "", limit: int = 10_000
+        self, *, prefix: str = "", after: str = "", limit: int = 10_000, owner: str | None = None
     ) -> Sequence[BucketInfo]: ...
+
+    async def set_versioning(self, name: str, status: Versioning) -> None:
+        """Raises `InvalidRequest` (reason InvalidBucketState) where object lock forbids it."""
+        ...
+
+    async def get_documents(self, bucket: BucketInfo) -> Mapping[str, bytes]:
+        """All documents of a bucket, by name: see `objectio.model.bucket`. Remembered by revision,
+        so it is cheap to ask again."""
+        ...
+
+    async def put_document(self, bucket: str, name: str, value: bytes | None) -> None:
+        """Set one, or remove it (None; no error where there is none). That of `LOCK` turns object
+        lock on for good, and raises `InvalidRequest` (reason InvalidBucketState) unless versioning is
+        on."""
+        ...
 
     # Objects.
     async def put_object(
@@ -198,15 +299,52 @@ class ObjectService(Protocol):
         *,
         owner: str,
         conditions: Conditions | None = None,
-    ) -> ObjectInfo: ...
+        encryption: Encryption | None = None,
+        origin: Origin | None = None,
+    ) -> ObjectInfo:
+        """The bucket's defaults for retention and encryption are applied here."""
+        ...
 
     async def get_object(
-        self, bucket: str, key: bytes, *, version_id: str | None = None
-    ) -> ObjectReader: ...
+        self,
+        bucket: str,
+        key: bytes,
+        *,
+        version_id: str | None = None,
+        customer_key: bytes | None = None,
+    ) -> ObjectReader:
+        """Raises `NotFound` (kind bucket, object or version), with `fields["delete_marker"]` true and
+        `fields["version_id"]` where the current version is one; `MethodNotAllowed` with the same
+        fields and `modified_ms` where the version asked for is; `InvalidRequest` (reason
+        InvalidRequest) where the customer's key is missing or not wanted, `AccessDenied` where it is
+        another."""
+        ...
 
     async def head_object(
-        self, bucket: str, key: bytes, *, version_id: str | None = None
-    ) -> ObjectInfo: ...
+        self,
+        bucket: str,
+        key: bytes,
+        *,
+        version_id: str | None = None,
+        customer_key: bytes | None = None,
+        check_key: bool = True,
+    ) -> ObjectInfo:
+        """`check_key` false: for who looks at what is said about a version, not at its bytes."""
+        ...
+
+    async def update_object(
+        self,
+        bucket: str,
+        key: bytes,
+        change: Callable[[ObjectInfo], ObjectAttributes],
+        *,
+        version_id: str | None = None,
+        origin: Origin | None = None,
+    ) -> ObjectInfo:
+        """Change what is said about a version in place: tags, ACL, retention, legal hold. `change`
+        gets it as it is and gives the new attributes, and may raise; it is called again if somebody
+        else changed it meanwhile. Neither bytes nor time of the version change."""
+        ...
 
     async def delete_object(
         self,
@@ -215,14 +353,23 @@ class ObjectService(Protocol):
         *,
         version_id: str | None = None,
         conditions: Conditions | None = None,
-    ) -> ObjectInfo | None:
-        """What was deleted, or None if there was nothing (which is no error)."""
+        bypass_governance: bool = False,
+        origin: Origin | None = None,
+    ) -> Deleted:
+        """Without a version: a delete marker where the bucket has versioning, else the object is
+        gone. That there was nothing is no error. Raises `AccessDenied` (reason AccessDenied) for a
+        version that is retained or held, also if that cannot be read."""
         ...
 
     async def delete_objects(
-        self, bucket: str, keys: Sequence[tuple[bytes, str | None]]
-    ) -> Sequence[Exception | None]:
-        """Several at once, (key, version id or None); one fate each, in order."""
+        self,
+        bucket: str,
+        targets: Sequence[DeleteTarget],
+        *,
+        bypass_governance: bool = False,
+        origin: Origin | None = None,
+    ) -> Sequence[Deleted | Exception]:
+        """Several at once; one fate each, in order."""
         ...
 
     async def copy_object(
@@ -236,8 +383,12 @@ class ObjectService(Protocol):
         source_version_id: str | None = None,
         source_conditions: Conditions | None = None,
         attributes: ObjectAttributes | None = None,
+        encryption: Encryption | None = None,
+        source_customer_key: bytes | None = None,
+        origin: Origin | None = None,
     ) -> ObjectInfo:
-        """`attributes` None keeps the source's. The bytes are copied, never shared."""
+        """`attributes` None keeps the source's but ACL, retention and legal hold. The bytes are
+        copied, never shared."""
         ...
 
     # Listings.
@@ -260,17 +411,34 @@ class ObjectService(Protocol):
         after: bytes = b"",
         after_version: str | None = None,
         limit: int = 1000,
-    ) -> Listing: ...
+    ) -> Listing:
+        """By key, and the newest version of each first. Behind all versions of `after` unless
+        `after_version` names one."""
+        ...
 
     # Multipart uploads.
     async def create_upload(
-        self, bucket: str, key: bytes, attributes: ObjectAttributes, *, owner: str
+        self,
+        bucket: str,
+        key: bytes,
+        attributes: ObjectAttributes,
+        *,
+        owner: str,
+        initiator: str = "",
+        encryption: Encryption | None = None,
     ) -> UploadInfo: ...
 
     async def get_upload(self, bucket: str, key: bytes, upload_id: str) -> UploadInfo: ...
 
     async def put_part(
-        self, bucket: str, key: bytes, upload_id: str, number: int, payload: Payload
+        self,
+        bucket: str,
+        key: bytes,
+        upload_id: str,
+        number: int,
+        payload: Payload,
+        *,
+        customer_key: bytes | None = None,
     ) -> PartInfo: ...
 
     async def complete_upload(
@@ -282,6 +450,8 @@ class ObjectService(Protocol):
         *,
         conditions: Conditions | None = None,
         check: Callable[[Sequence[PartInfo]], PayloadDigests] | None = None,
+        customer_key: bytes | None = None,
+        origin: Origin | None = None,
     ) -> ObjectInfo:
         """`check` sees the parts in order and gives the ETag and checksums of the whole; it may
         raise. Without one the ETag is S3's md5-of-md5s "-N"."""

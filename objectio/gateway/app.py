@@ -154,7 +154,7 @@ class GatewayApp:
                 await receive()
             if body.must_be_read:
                 await (body.settle() if access.payload else body.read_all())
-            trust = partial(gate.authorize, identity)
+            trust = partial(gate.trust, identity)
             scope["objectio"] = Request(request_id, access, identity, body, trust)
             await mounted.app(scope, body.receive, exchange.send)
             if not exchange.ended:

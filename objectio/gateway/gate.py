@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
-from objectio.abc.api import ANONYMOUS, Access, Identity, Scope
+from objectio.abc.api import ANONYMOUS, Access, Identity, Scope, Wanted
 from objectio.errors import AccessDenied, Unauthenticated
 from objectio.iam import canonical
-from objectio.iam.credentials import ROOT_ARN, CredentialStore
+from objectio.iam.credentials import CredentialStore, root_identity
 from objectio.iam.sigv4 import Signed, SigV4Verifier, collect_headers
 
-ROOT = Identity("root", ROOT_ARN, "", is_root=True)
+ROOT = root_identity("")
 
 
 class Authenticated(NamedTuple):
@@ -89,8 +89,12 @@ class Gate:
         """Authorizes all that a request asks for."""
         if not access.public:
             self.authorize(identity, access.action, access.resource)
-        for action, resource in access.also:
-            self.authorize(identity, action, resource)
+        for wanted in access.also:
+            self.authorize(identity, wanted.action, wanted.resource)
+
+    async def trust(self, identity: Identity, wanted: Wanted) -> None:
+        """What a handler found out later that it wants."""
+        self.authorize(identity, wanted.action, wanted.resource)
 
     def _check_covered(self, scope: Scope, access: Access, signed: Signed) -> None:
         uncovered = signed.content_sha256 in (

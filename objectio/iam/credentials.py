@@ -28,12 +28,29 @@ ROOT_ACCESS_KEY_VARIABLE = "OBJECTIO_ROOT_ACCESS_KEY"
 ROOT_SECRET_KEY_VARIABLE = "OBJECTIO_ROOT_SECRET_KEY"  # noqa: S105 - a name, not a secret
 ROOT_ARN = "arn:aws:iam::000000000000:root"
 
+ROOT_ACCOUNT = "000000000000"
+ROOT_CANONICAL_ID = "root"
+
 ACCESS_KEY_CHARS = 20  # what AWS makes, and what some clients check for
 SECRET_KEY_CHARS = 40
 SECRET_KEY_CHARS_MIN = 8
 # The access key is a path segment of the credential scope and stands between commas and spaces in
 # the Authorization header, so it is kept to characters that mean nothing there.
 _ACCESS_KEY = re.compile(r"[A-Za-z0-9._@+-]{3,128}")
+
+
+def root_identity(access_key: str) -> Identity:
+    """The root of the cluster, whose account is its first."""
+    return Identity(
+        "root",
+        ROOT_ARN,
+        access_key,
+        is_root=True,
+        account=ROOT_ACCOUNT,
+        canonical_id=ROOT_CANONICAL_ID,
+        display_name="root",
+        user_id=ROOT_ACCOUNT,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +99,7 @@ class RootCredentials(StaticCredentials):
 
 
 def root_credential(access_key: str, secret_key: str) -> Credential:
-    return Credential(access_key, secret_key, Identity("root", ROOT_ARN, access_key, is_root=True))
+    return Credential(access_key, secret_key, root_identity(access_key))
 
 
 def from_environment(environ: Mapping[str, str]) -> tuple[str, str] | None:

@@ -6,7 +6,12 @@ again, so a bucket that is created anew does not see the rows of its namesake.
     c…                                  cluster: identity, map, OSDs, pools, placement groups, moves,
                                         locations of OSDs, sessions of gateways
     B <bucket name>                     BucketRecord
+    b <bucket id> <name>                a document of the bucket: see `objectio.model.bucket`
     o <bucket id> <key>                 ObjectRecord: the current version
+    d <bucket id> <key>                 ObjectRecord: the current version where it is a delete marker;
+                                        then there is no row o of that key
+    v <bucket id> <escaped key> <~sequence, 8 bytes>   ObjectRecord: a noncurrent version, newest first
+    n <bucket id> <key>                 the sequence of the version "null", if that is noncurrent
     m <manifest id>                     the blobs of an object with many parts
     u <bucket id> <escaped key> <upload id>          UploadRecord
     p <upload id> <part number, 2 bytes>             PartRecord
@@ -14,6 +19,9 @@ again, so a bucket that is created anew does not see the rows of its namesake.
     r <blob id>                         the blob is owned: BlobRow
     g <milliseconds, 8 bytes> <id>      garbage: blobs that nobody refers to any more
     x <blob id>                         shards to repair: a bit mask of positions
+    q <milliseconds, 8 bytes> <id>      an event that a sink is still to be told of
+    t …                                 what workers remember: lifecycle passes, usage
+    I …                                 identities: accounts, users, keys, roles (`objectio.iam`)
     j/ …                                the engine's own: see `objectio.kv.outbox`
 """
 
@@ -42,8 +50,12 @@ BLOBS: Final = b"r"
 GARBAGE: Final = b"g"
 REPAIRS: Final = b"x"
 ENDED: Final = b"e"
+EVENTS: Final = b"q"
+WORKERS: Final = b"t"
+IDENTITIES: Final = b"I"
 
 BUCKET_ID_BYTES: Final = 8
+SEQUENCE_MAX: Final = (1 << 64) - 1
 
 
 def pool(pool_id: int) -> bytes:
@@ -78,12 +90,49 @@ def bucket(name: str) -> bytes:
     return BUCKETS + name.encode("utf-8")
 
 
+def documents(bucket_id: bytes) -> bytes:
+    return b"b" + bucket_id
+
+
+def document(bucket_id: bytes, name: str) -> bytes:
+    return b"b" + bucket_id + name.encode("utf-8")
+
+
 def objects(bucket_id: bytes) -> bytes:
     return b"o" + bucket_id
 
 
 def object(bucket_id: bytes, key: bytes) -> bytes:
     return b"o" + bucket_id + key
+
+
+def markers(bucket_id: bytes) -> bytes:
+    return b"d" + bucket_id
+
+
+def marker(bucket_id: bytes, key: bytes) -> bytes:
+    return b"d" + bucket_id + key
+
+
+def versions(bucket_id: bytes) -> bytes:
+    return b"v" + bucket_id
+
+
+def versions_of_prefix(bucket_id: bytes, prefix: bytes) -> bytes:
+    return b"v" + bucket_id + escape_prefix(prefix)
+
+
+def versions_of_key(bucket_id: bytes, key: bytes) -> bytes:
+    return b"v" + bucket_id + escape(key)
+
+
+def version(bucket_id: bytes, key: bytes, sequence: int) -> bytes:
+    """The newest sorts first."""
+    return b"v" + bucket_id + escape(key) + encode_uint(SEQUENCE_MAX - sequence, 8)
+
+
+def null_version(bucket_id: bytes, key: bytes) -> bytes:
+    return b"n" + bucket_id + key
 
 
 def manifest(manifest_id: bytes) -> bytes:

@@ -14,12 +14,14 @@ from objectio.abc.admin import ScrubReport
 from objectio.abc.objects import (
     NULL_VERSION,
     BucketInfo,
+    EncryptionInfo,
     ListedObject,
     ObjectAttributes,
     ObjectInfo,
     PartInfo,
     UploadInfo,
 )
+from objectio.model.bucket import Acl, Retention, Versioning
 from objectio.model.cluster import ClusterMap
 
 Membership = Literal["in", "draining", "out"]
@@ -39,10 +41,41 @@ class BucketRecord(msgspec.Struct, frozen=True, array_like=True):
     created_ms: int
     owner: str
     region: str = ""
+    versioning: Versioning = ""
+    object_lock: bool = False
+    revision: int = 0
 
     def info(self) -> BucketInfo:
         return BucketInfo(
-            name=self.name, created_ms=self.created_ms, owner=self.owner, region=self.region
+            name=self.name,
+            created_ms=self.created_ms,
+            owner=self.owner,
+            region=self.region,
+            id=self.id,
+            revision=self.revision,
+            versioning=self.versioning,
+            object_lock=self.object_lock,
+        )
+
+
+class EncryptionRecord(msgspec.Struct, frozen=True, array_like=True):
+    """How the bytes of a version are encrypted: the data key, wrapped. By whom says `method`: for
+    SSE-C by the customer's key, of which the MD5 is kept; else by key `key_id` of the KMS. `context`
+    is bound into the wrapping, and what the writer asked for is first of it."""
+
+    method: str
+    key_id: str
+    wrapped: bytes
+    context: dict[str, str] = {}
+    customer_key_md5: str = ""
+    bucket_key: bool = False
+
+    def info(self) -> EncryptionInfo:
+        return EncryptionInfo(
+            method=self.method,
+            key_id=self.key_id,
+            customer_key_md5=self.customer_key_md5,
+            bucket_key=self.bucket_key,
         )
 
 
@@ -75,7 +108,12 @@ class ListedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
     """One version. Its bytes are the `blobs` in order, or those of the manifest if there are many;
-    `part_sizes` is empty unless it was uploaded in parts."""
+    `part_sizes` is empty unless it was uploaded in parts. `size` and `part_sizes` are those of the
+    plain bytes, also where the blobs are encrypted, each by itself.
+
+    sequence        orders the versions of a key; 0 in rows that are older than versioning
+    since_ms        when it became noncurrent
+    """
 
     size: int
     etag: str
@@ -91,30 +129,55 @@ class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
     blobs: list[BlobRef]
     part_sizes: list[int]
     manifest: bytes = b""
+    sequence: int = 0
+    delete_marker: bool = False
+    since_ms: int = 0
+    tags: dict[str, str] = {}
+    acl: Acl | None = None
+    retention: Retention | None = None
+    legal_hold: bool = False
+    encryption: EncryptionRecord | None = None
+    part_numbers: list[int] = []
+    part_checksums: list[dict[str, str]] = []
 
-    def info(self, key: bytes) -> ObjectInfo:
+    def info(self, key: bytes, *, latest: bool = True, versioned: bool = False) -> ObjectInfo:
         return ObjectInfo(
             key=key,
             size=self.size,
             etag=self.etag,
             modified_ms=self.modified_ms,
             version_id=self.version_id,
+            is_latest=latest,
+            is_delete_marker=self.delete_marker,
             owner=self.owner,
-            attributes=ObjectAttributes(
-                headers=self.headers,
-                metadata=self.metadata,
-                storage_class=self.storage_class,
-                checksum_algorithm=self.checksum_algorithm,
-                checksum_type=self.checksum_type,
-            ),
+            attributes=self.attributes(),
             checksums=self.checksums,
             part_sizes=self.part_sizes,
+            part_numbers=self.part_numbers,
+            part_checksums=self.part_checksums,
+            versioned=versioned,
+            encryption=None if self.encryption is None else self.encryption.info(),
+        )
+
+    def attributes(self) -> ObjectAttributes:
+        return ObjectAttributes(
+            headers=self.headers,
+            metadata=self.metadata,
+            storage_class=self.storage_class,
+            checksum_algorithm=self.checksum_algorithm,
+            checksum_type=self.checksum_type,
+            tags=self.tags,
+            acl=self.acl,
+            retention=self.retention,
+            legal_hold=self.legal_hold,
         )
 
 
 class Manifest(msgspec.Struct, frozen=True, array_like=True):
     blobs: list[BlobRef]
     part_sizes: list[int]
+    part_numbers: list[int] = []
+    part_checksums: list[dict[str, str]] = []
 
 
 class UploadRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -125,6 +188,12 @@ class UploadRecord(msgspec.Struct, frozen=True, array_like=True):
     storage_class: str
     checksum_algorithm: str
     checksum_type: str
+    initiator: str = ""
+    tags: dict[str, str] = {}
+    acl: Acl | None = None
+    retention: Retention | None = None
+    legal_hold: bool = False
+    encryption: EncryptionRecord | None = None
 
     def attributes(self) -> ObjectAttributes:
         return ObjectAttributes(
@@ -133,6 +202,10 @@ class UploadRecord(msgspec.Struct, frozen=True, array_like=True):
             storage_class=self.storage_class,
             checksum_algorithm=self.checksum_algorithm,
             checksum_type=self.checksum_type,
+            tags=self.tags,
+            acl=self.acl,
+            retention=self.retention,
+            legal_hold=self.legal_hold,
         )
 
     def info(self, key: bytes, upload_id: str) -> UploadInfo:
@@ -142,6 +215,8 @@ class UploadRecord(msgspec.Struct, frozen=True, array_like=True):
             initiated_ms=self.initiated_ms,
             owner=self.owner,
             attributes=self.attributes(),
+            initiator=self.initiator,
+            encryption=None if self.encryption is None else self.encryption.info(),
         )
 
 

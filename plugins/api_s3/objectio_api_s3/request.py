@@ -138,7 +138,7 @@ class Call:
 
     @property
     def owner(self) -> str:
-        return self.request.identity.name
+        return self.request.identity.canonical_id or self.request.identity.name
 
     async def read_document(self) -> bytes:
         """The XML that was sent, compared with its checksum if it has one. Content-MD5 or a

@@ -18,29 +18,12 @@ from objectio import limits
 from objectio.abc.api import Access, Scope
 from objectio.errors import MethodNotAllowed, OperationNotImplemented
 from objectio.iam.sigv4 import collect_headers
+from objectio_api_s3 import routes_bucket, routes_object
 from objectio_api_s3.errors import refuse
 from objectio_api_s3.headers import refuse_unsupported
-from objectio_api_s3.operations import bucket, copy, delete, listing, multipart
-from objectio_api_s3.operations import object as objects
+from objectio_api_s3.operations import copy
 from objectio_api_s3.request import ARN, Operation, Spec
-
-SERVICE: Final = 0
-BUCKET: Final = 1
-OBJECT: Final = 2
-
-# Every query parameter that makes a request of S3 another operation.
-SUBRESOURCES: Final = frozenset(
-    (
-        *("abac", "accelerate", "acl", "analytics", "append", "attributes", "cors", "delete"),
-        *("encryption", "intelligent-tiering", "inventory", "legal-hold", "lifecycle"),
-        *("location", "logging", "metadataConfiguration", "metadataInventoryTable"),
-        *("metadataJournalTable", "metadataTable", "metrics", "notification", "object-lock"),
-        *("ownershipControls", "partNumber", "policy", "policyStatus", "publicAccessBlock"),
-        *("renameObject", "replication", "replication-metrics", "requestPayment", "restore"),
-        *("retention", "select", "select-type", "session", "tagging", "torrent", "uploadId"),
-        *("uploads", "versioning", "versions", "website", "WriteGetObjectResponse"),
-    )
-)
+from objectio_api_s3.routes import BUCKET, OBJECT, SERVICE, SUBRESOURCES, Table
 
 _BUCKET_NAME: Final = re.compile(rb"[A-Za-z0-9._-]{1,255}")
 _BAD_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -55,102 +38,13 @@ _SIGNING: Final = frozenset(
     )
 )
 
-_OVERRIDES: Final = (
-    *("response-cache-control", "response-content-disposition", "response-content-encoding"),
-    *("response-content-language", "response-content-type", "response-expires"),
-)
-_LIST: Final = ("prefix", "delimiter", "max-keys", "encoding-type")
-_XML: Final = limits.XML_BODY_BYTES_MAX
-
-
-def _spec(name: str, handler: object, action: str, *parameters: str, **more: object) -> Spec:
-    return Spec(name, handler, f"s3:{action}", parameters=frozenset(parameters), **more)  # type: ignore[arg-type]
-
-
-_GET_OBJECT: Final = _spec(
-    *("GetObject", objects.get_object, "GetObject"),
-    *("versionId", "partNumber", *_OVERRIDES),
-    version_action="s3:GetObjectVersion",
-)
-_HEAD_OBJECT: Final = _spec(
-    *("HeadObject", objects.head_object, "GetObject"),
-    *("versionId", "partNumber", *_OVERRIDES),
-    version_action="s3:GetObjectVersion",
-)
-_LIST_V2: Final = _spec(
-    *("ListObjectsV2", listing.list_objects_v2, "ListBucket", "list-type"),
-    *(*_LIST, "start-after", "continuation-token", "fetch-owner"),
-)
-_COPY: Final = _spec("CopyObject", copy.copy_object, "PutObject")
-
-_Key = tuple[str, int, frozenset[str]]
-
-
-def _key(method: str, level: int, *subresources: str) -> _Key:
-    return method, level, frozenset(subresources)
-
-
-_TABLE: Final[Mapping[_Key, Spec]] = {
-    _key("GET", SERVICE): _spec(
-        *("ListBuckets", bucket.list_buckets, "ListAllMyBuckets"),
-        *("prefix", "continuation-token", "max-buckets", "bucket-region"),
-    ),
-    _key("PUT", BUCKET): _spec(
-        "CreateBucket", bucket.create_bucket, "CreateBucket", body_bytes_max=_XML
-    ),
-    _key("DELETE", BUCKET): _spec("DeleteBucket", bucket.delete_bucket, "DeleteBucket"),
-    _key("HEAD", BUCKET): _spec("HeadBucket", bucket.head_bucket, "ListBucket"),
-    _key("GET", BUCKET, "location"): _spec(
-        "GetBucketLocation", bucket.get_bucket_location, "GetBucketLocation"
-    ),
-    _key("GET", BUCKET, "versioning"): _spec(
-        "GetBucketVersioning", bucket.get_bucket_versioning, "GetBucketVersioning"
-    ),
-    _key("GET", BUCKET): _spec("ListObjects", listing.list_objects, "ListBucket", *_LIST, "marker"),
-    _key("GET", BUCKET, "versions"): _spec(
-        *("ListObjectVersions", listing.list_object_versions, "ListBucketVersions"),
-        *(*_LIST, "key-marker", "version-id-marker"),
-    ),
-    _key("GET", BUCKET, "uploads"): _spec(
-        *("ListMultipartUploads", multipart.list_uploads, "ListBucketMultipartUploads"),
-        *("prefix", "delimiter", "max-uploads", "encoding-type"),
-        *("key-marker", "upload-id-marker"),
-    ),
-    _key("POST", BUCKET, "delete"): _spec(
-        "DeleteObjects", delete.delete_objects, "DeleteObject", body_bytes_max=_XML
-    ),
-    _key("GET", OBJECT): _GET_OBJECT,
-    _key("GET", OBJECT, "partNumber"): _GET_OBJECT,
-    _key("HEAD", OBJECT): _HEAD_OBJECT,
-    _key("HEAD", OBJECT, "partNumber"): _HEAD_OBJECT,
-    _key("PUT", OBJECT): _spec("PutObject", objects.put_object, "PutObject", payload=True),
-    _key("DELETE", OBJECT): _spec(
-        *("DeleteObject", delete.delete_object, "DeleteObject", "versionId"),
-        version_action="s3:DeleteObjectVersion",
-    ),
-    _key("POST", OBJECT, "uploads"): _spec(
-        "CreateMultipartUpload", multipart.create_upload, "PutObject"
-    ),
-    _key("PUT", OBJECT, "uploadId", "partNumber"): _spec(
-        *("UploadPart", multipart.upload_part, "PutObject", "uploadId", "partNumber"),
-        payload=True,
-    ),
-    _key("POST", OBJECT, "uploadId"): _spec(
-        *("CompleteMultipartUpload", multipart.complete_upload, "PutObject", "uploadId"),
-        body_bytes_max=_XML,
-    ),
-    _key("DELETE", OBJECT, "uploadId"): _spec(
-        "AbortMultipartUpload", multipart.abort_upload, "AbortMultipartUpload", "uploadId"
-    ),
-    _key("GET", OBJECT, "uploadId"): _spec(
-        *("ListParts", multipart.list_parts, "ListMultipartUploadParts", "uploadId"),
-        *("max-parts", "part-number-marker"),
-    ),
-}
+_TABLE: Final[Table] = {**routes_bucket.TABLE, **routes_object.TABLE}
 
 _PLAIN: Final = {(method, level): spec for (method, level, sub), spec in _TABLE.items() if not sub}
 
-OPERATIONS: Final = frozenset(spec.name for spec in (*_TABLE.values(), _LIST_V2, _COPY))
+OPERATIONS: Final = frozenset(
+    spec.name for spec in (*_TABLE.values(), routes_bucket.LIST_V2, routes_object.COPY)
+)
 IMPLEMENTED: Final = frozenset(_TABLE)
 """(method, level, set of sub-resources) of everything that is built."""
 
@@ -191,9 +85,9 @@ def _copy_access(op: Operation, resource: str) -> Access:
     if op.spec.name != "PutObject":
         raise OperationNotImplemented("UploadPartCopy")
     source = copy.parse_source(op.headers[b"x-amz-copy-source"])
-    op.spec = _COPY
+    op.spec = routes_object.COPY
     op.source = source
-    return Access(_COPY.action, resource, op, also=(source.access,))
+    return Access(routes_object.COPY.action, resource, op, also=(source.access,))
 
 
 def _split(scope: Scope) -> tuple[str, bytes, str]:
@@ -275,7 +169,7 @@ def _find(method: str, level: int, query: Mapping[str, bytes]) -> Spec | None:
     if spec.name == "ListObjects" and "list-type" in query:
         if query["list-type"] != b"2":
             refuse("InvalidArgument", "Invalid List Type", ArgumentName="list-type")
-        spec = _LIST_V2
+        spec = routes_bucket.LIST_V2
     for name in query.keys() - spec.parameters - subresources:
         # A bare name may be a sub-resource that came after this code; and a change must not be
         # made if a part of what was asked for is unknown.

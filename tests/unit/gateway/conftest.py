@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from objectio.abc.api import Access, Identity, Mount, Response
+from objectio.abc.api import Access, Identity, Mount, Response, Wanted
 from objectio.errors import (
     AccessError,
     NotFound,
@@ -46,7 +46,7 @@ class EchoFrontEnd:
         also = ()
         for name, value in scope["headers"]:
             if name == b"x-amz-copy-source":
-                also = [("s3:GetObject", value.decode())]
+                also = [Wanted("s3:GetObject", value.decode())]
         return Access(
             f"s3:{method.title()}Object",
             scope["raw_path"].decode(),

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from objectio.abc.api import Wanted
 from objectio.gateway.gate import Gate
 from objectio.iam import canonical, signer
 from objectio.iam.credentials import Credential
@@ -147,7 +148,7 @@ async def test_handlers_can_ask_again(client, front_end, world):
 
     async def ask(scope, receive, send):
         request = scope["objectio"]
-        request.trust("s3:DeleteObject", "b/k2")
+        await request.trust(Wanted("s3:DeleteObject", "b/k2"))
         asked.append(request.identity.name)
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from typing_extensions import Buffer
 
+from objectio.abc.api import Wanted
 from objectio.abc.objects import (
     Conditions,
     ObjectAttributes,
@@ -36,10 +37,10 @@ class Source(NamedTuple):
     version_id: str | None
 
     @property
-    def access(self) -> tuple[str, str]:
+    def access(self) -> Wanted:
         """What the caller must be allowed to do."""
         action = "s3:GetObject" if self.version_id is None else "s3:GetObjectVersion"
-        return action, arn(self.bucket, self.key)
+        return Wanted(action, arn(self.bucket, self.key), self.version_id)
 
 
 def parse_source(value: bytes) -> Source:
@@ -79,7 +80,7 @@ async def copy_object(call: Call) -> Reply:
         else:
             info = await _copy_through(call, source, replace, algorithm)
     except NotFound as error:
-        hide(call, error, source.bucket)
+        await hide(call, error, source.bucket)
     return _result(info)
 
 

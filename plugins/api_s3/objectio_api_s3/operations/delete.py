@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from objectio import limits
+from objectio.abc.api import Wanted
 from objectio.errors import AccessDenied, ObjectIOError
 from objectio_api_s3.conditions import write_conditions
 from objectio_api_s3.errors import Refusal, explain, refuse
@@ -37,7 +38,7 @@ async def delete_objects(call: Call) -> Reply:
     body = await call.read_document()
     await call.check_owner()
     quiet, entries = _parse(body)
-    fates: list[Exception | None] = [_authorize(call, key) for key, _, _ in entries]
+    fates: list[Exception | None] = [await _authorize(call, key) for key, _, _ in entries]
     allowed = [at for at, fate in enumerate(fates) if fate is None]
     plain = [at for at in allowed if entries[at][2] is None]
     if plain:
@@ -80,11 +81,11 @@ def _entry(node: Node) -> _Entry:
     return key, node.value("VersionId") or None, node.value("ETag") or None
 
 
-def _authorize(call: Call, key: bytes) -> Exception | None:
+async def _authorize(call: Call, key: bytes) -> Exception | None:
     if len(key) > limits.OBJECT_KEY_BYTES_MAX:
         return Refusal("KeyTooLongError")
     try:
-        call.request.trust("s3:DeleteObject", arn(call.op.bucket, key))
+        await call.request.trust(Wanted("s3:DeleteObject", arn(call.op.bucket, key)))
     except AccessDenied as error:
         return error
     return None

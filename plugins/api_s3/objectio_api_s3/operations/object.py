@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, NoReturn
 
 from objectio import limits
-from objectio.abc.api import ANONYMOUS
+from objectio.abc.api import ANONYMOUS, Wanted
 from objectio.abc.objects import ObjectInfo
 from objectio.errors import NotFound, PayloadTooLarge, RangeNotSatisfiable
 from objectio_api_s3 import checksums
@@ -79,7 +79,7 @@ async def get_object(call: Call) -> Reply | Stream:
     try:
         reader = await call.context.objects.get_object(op.bucket, op.key, version_id=op.version_id)
     except NotFound as error:
-        hide(call, error, op.bucket)
+        await hide(call, error, op.bucket)
     try:
         status, headers, start, length = _select(call, reader.info)
         if status == 304:
@@ -103,16 +103,16 @@ async def head_object(call: Call) -> Reply:
     try:
         info = await call.context.objects.head_object(op.bucket, op.key, version_id=op.version_id)
     except NotFound as error:
-        hide(call, error, op.bucket)
+        await hide(call, error, op.bucket)
     status, headers, _, _ = _select(call, info)
     return Reply(status, headers)
 
 
-def hide(call: Call, error: NotFound, bucket: str) -> NoReturn:
+async def hide(call: Call, error: NotFound, bucket: str) -> NoReturn:
     """Who may not list a bucket may not find out by reading which keys are in it (S3 API
     reference, GetObject, "Permissions"). Raises AccessDenied for them, else `error`."""
     if error.fields.get("kind") in ("object", "version"):
-        call.request.trust("s3:ListBucket", arn(bucket))
+        await call.request.trust(Wanted("s3:ListBucket", arn(bucket)))
     raise error
 
 

@@ -1,0 +1,45 @@
+"""Key management: who keeps the keys that data keys are wrapped with.
+
+The store makes a fresh data key for each version, asks the KMS to wrap it, keeps the wrapped form in
+the version's row and forgets the other. A driver never sees data. What it gives back for `unwrap` is
+right or it raises: a wrapped key that was changed, or that belongs to another context, must not open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class DataKey(NamedTuple):
+    """32 random bytes, and the same wrapped by `key_id`. Never show one of these."""
+
+    plain: bytes
+    wrapped: bytes
+    key_id: str
+
+    def __repr__(self) -> str:
+        return f"DataKey({self.key_id})"
+
+
+class KeyManager(Protocol):
+    """What `Driver.open` of a KMS gives. All calls are made on the event loop and may wait."""
+
+    @property
+    def default_key(self) -> str:
+        """The id of the key for who names none."""
+        ...
+
+    async def generate(self, key_id: str, context: Mapping[str, str]) -> DataKey:
+        """A new data key. `context` is bound to it. Raises `NotFound` (kind key), `Unavailable`."""
+        ...
+
+    async def unwrap(self, key_id: str, wrapped: bytes, context: Mapping[str, str]) -> bytes:
+        """Raises `NotFound` (kind key), `AccessDenied` if it does not open, `Unavailable`."""
+        ...
+
+    async def keys(self) -> Sequence[str]:
+        """The ids of all keys that may be named."""
+        ...
+
+    async def close(self) -> None: ...
