@@ -52,6 +52,7 @@ class Identity(NamedTuple):
     session_policies those that a session was narrowed down to; None if it was not
     session          whether the credentials are temporary; then `expires_ms` says until when
     tags             of the principal
+    role_arn         of the role that a session is of; policies may name the role or the session
     """
 
     name: str
@@ -67,6 +68,7 @@ class Identity(NamedTuple):
     session: bool = False
     expires_ms: int = 0
     tags: Mapping[str, str] = MappingProxyType({})
+    role_arn: str = ""
 
     @property
     def is_account_root(self) -> bool:
