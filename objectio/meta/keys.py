@@ -44,6 +44,8 @@ CURRENT_POOL: Final = b"c/current"
 LOCATIONS: Final = b"c/location/"
 OSD_NEXT: Final = b"c/nextosd"
 SESSIONS: Final = b"c/session/"
+KEY_SET: Final = b"c/keyset"
+"""Which set of keys data keys are wrapped with: what `KeyManager.start` gave."""
 OUTBOX: Final = b"j/"
 BUCKETS: Final = b"B"
 BLOBS: Final = b"r"
@@ -129,6 +131,10 @@ def versions_of_key(bucket_id: bytes, key: bytes) -> bytes:
 def version(bucket_id: bytes, key: bytes, sequence: int) -> bytes:
     """The newest sorts first."""
     return b"v" + bucket_id + escape(key) + encode_uint(SEQUENCE_MAX - sequence, 8)
+
+
+def null_versions(bucket_id: bytes) -> bytes:
+    return b"n" + bucket_id
 
 
 def null_version(bucket_id: bytes, key: bytes) -> bytes:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import msgspec
 from typing_extensions import Buffer
@@ -15,8 +14,11 @@ from objectio.abc.kv import Absent, Check, Equals
 from objectio.abc.objects import (
     NULL_VERSION,
     Conditions,
+    Deleted,
+    DeleteTarget,
     ObjectAttributes,
     ObjectInfo,
+    Origin,
     Payload,
     PayloadDigests,
 )
@@ -24,7 +26,7 @@ from objectio.errors import CommitConflict, InvalidRequest, NotFound, ObjectIOEr
 from objectio.kv.store import KVStore
 from objectio.limits import OBJECT_KEY_BYTES_MAX
 from objectio.meta import keys
-from objectio.meta.buckets import Bucket, Buckets
+from objectio.meta.buckets import COMMIT_TRIES, Bucket, Buckets
 from objectio.meta.records import (
     BlobRef,
     BlobRow,
@@ -40,10 +42,6 @@ from objectio.store.pools import Pools
 from objectio.store.presence import BlobsInUse, Upkeep
 from objectio.store.read import BlobReads
 from objectio.store.write import BlobWriter, Written
-
-COMMIT_TRIES: Final = 200
-"""Each conflict means that somebody else's commit went through, so a loop that long is a livelock
-between a great many writers of one key."""
 
 
 def now_ms() -> int:
@@ -232,11 +230,43 @@ class Objects:
         raw = await self._kv.aget(keys.object(bucket.id, key))
         return None if raw is None else decode_object(raw)
 
+    async def update(
+        self,
+        bucket: str,
+        key: bytes,
+        change: Callable[[ObjectInfo], ObjectAttributes],
+        version_id: str | None,
+        origin: Origin | None,
+    ) -> ObjectInfo:
+        for _ in range(COMMIT_TRIES):
+            row, raw, record = await self._find(bucket, key, version_id)
+            said = change(record.info(key))
+            new = msgspec.structs.replace(
+                decode_object(raw),
+                headers=dict(said.headers),
+                metadata=dict(said.metadata),
+                tags=dict(said.tags),
+                acl=said.acl,
+                retention=said.retention,
+                legal_hold=said.legal_hold,
+            )
+            try:
+                await self._kv.commit([Equals(row, raw)], [(row, encode(new))])
+            except CommitConflict:
+                continue
+            return new.info(key)
+        raise Unavailable("too many writers of one key at once", key=key)
+
     # Deleting.
 
     async def delete(
-        self, bucket: str, key: bytes, version_id: str | None, conditions: Conditions | None
-    ) -> ObjectInfo | None:
+        self,
+        bucket: str,
+        target: DeleteTarget,
+        bypass_governance: bool = False,
+        origin: Origin | None = None,
+    ) -> Deleted:
+        key, version_id, conditions = target
         check_key(key)
         found = await self._buckets.find(bucket)
         row = keys.object(found.id, key)
@@ -248,7 +278,7 @@ class Objects:
             if conditions is not None:
                 check_write(conditions, old)
             if raw is None or old is None:
-                return None
+                return Deleted()
             gone = await self._let_go(old)
             if gone is None:
                 continue
@@ -257,22 +287,25 @@ class Objects:
             except CommitConflict:
                 continue
             self._upkeep.garbage()
-            return old.info(key)
+            return Deleted(old.info(key))
         raise Unavailable("too many writers of one key at once", key=key)
 
     async def delete_many(
-        self, bucket: str, targets: Sequence[tuple[bytes, str | None]]
-    ) -> Sequence[Exception | None]:
+        self,
+        bucket: str,
+        targets: Sequence[DeleteTarget],
+        bypass_governance: bool = False,
+        origin: Origin | None = None,
+    ) -> Sequence[Deleted | Exception]:
         await self._buckets.find(bucket)
 
-        async def one(key: bytes, version_id: str | None) -> Exception | None:
+        async def one(target: DeleteTarget) -> Deleted | Exception:
             try:
-                await self.delete(bucket, key, version_id, None)
+                return await self.delete(bucket, target, bypass_governance, origin)
             except ObjectIOError as error:
                 return error
-            return None
 
-        return await asyncio.gather(*(one(key, version) for key, version in targets))
+        return await asyncio.gather(*map(one, targets))
 
     # Copying.
 
@@ -365,6 +398,10 @@ def make_record(
         list(blobs),
         list(part_sizes),
         manifest,
+        tags=dict(attributes.tags),
+        acl=attributes.acl,
+        retention=attributes.retention,
+        legal_hold=attributes.legal_hold,
     )
 
 

@@ -16,9 +16,13 @@ from objectio.abc.objects import (
     BucketInfo,
     CompletePart,
     Conditions,
+    Deleted,
+    DeleteTarget,
+    Encryption,
     Listing,
     ObjectAttributes,
     ObjectInfo,
+    Origin,
     PartInfo,
     PartListing,
     Payload,
@@ -30,7 +34,9 @@ from objectio.errors import Unavailable
 from objectio.kv.store import KVStore
 from objectio.meta.buckets import Buckets
 from objectio.meta.listing import Listings
+from objectio.model.bucket import Versioning
 from objectio.store.devices import DeviceSet
+from objectio.store.documents import Documents
 from objectio.store.memory import ByteBudget
 from objectio.store.objects import Objects, OpenObject
 from objectio.store.pools import Pools
@@ -90,6 +96,7 @@ class ObjectStore:
             Stripes(pools, self.readers, self._executor), self._read_budget, upkeep.damaged
         )
         self._buckets = Buckets(kv)
+        self._documents = Documents(kv, self._buckets)
         self._listings = Listings(kv)
         self._objects = Objects(kv, self._buckets, pools, self.writer, self.reads, in_use, upkeep)
         self._uploads = Uploads(
@@ -155,8 +162,18 @@ class ObjectStore:
 
     # Buckets.
 
-    async def create_bucket(self, name: str, *, owner: str, region: str = "") -> BucketInfo:
-        return await self._buckets.create(name, owner, region)
+    async def create_bucket(
+        self,
+        name: str,
+        *,
+        owner: str,
+        region: str = "",
+        object_lock: bool = False,
+        documents: Mapping[str, bytes] = {},
+    ) -> BucketInfo:
+        return await self._buckets.create(
+            name, owner, region, object_lock=object_lock, documents=documents
+        )
 
     async def delete_bucket(self, name: str) -> None:
         await self._buckets.delete(name)
@@ -165,9 +182,18 @@ class ObjectStore:
         return (await self._buckets.find(name)).record.info()
 
     async def list_buckets(
-        self, *, prefix: str = "", after: str = "", limit: int = 10_000
+        self, *, prefix: str = "", after: str = "", limit: int = 10_000, owner: str | None = None
     ) -> Sequence[BucketInfo]:
-        return await self._buckets.list(prefix, after, limit)
+        return await self._buckets.list(prefix, after, limit, owner)
+
+    async def set_versioning(self, name: str, status: Versioning) -> None:
+        await self._buckets.set_versioning(name, status)
+
+    async def get_documents(self, bucket: BucketInfo) -> Mapping[str, bytes]:
+        return await self._documents.get(bucket)
+
+    async def put_document(self, bucket: str, name: str, value: bytes | None) -> None:
+        await self._documents.put(bucket, name, value)
 
     # Objects.
 
@@ -180,18 +206,42 @@ class ObjectStore:
         *,
         owner: str,
         conditions: Conditions | None = None,
+        encryption: Encryption | None = None,
+        origin: Origin | None = None,
     ) -> ObjectInfo:
         return await self._objects.put(bucket, key, payload, attributes, owner, conditions)
 
     async def get_object(
-        self, bucket: str, key: bytes, *, version_id: str | None = None
+        self,
+        bucket: str,
+        key: bytes,
+        *,
+        version_id: str | None = None,
+        customer_key: bytes | None = None,
     ) -> OpenObject:
         return await self._objects.get(bucket, key, version_id)
 
     async def head_object(
-        self, bucket: str, key: bytes, *, version_id: str | None = None
+        self,
+        bucket: str,
+        key: bytes,
+        *,
+        version_id: str | None = None,
+        customer_key: bytes | None = None,
+        check_key: bool = True,
     ) -> ObjectInfo:
         return await self._objects.head(bucket, key, version_id)
+
+    async def update_object(
+        self,
+        bucket: str,
+        key: bytes,
+        change: Callable[[ObjectInfo], ObjectAttributes],
+        *,
+        version_id: str | None = None,
+        origin: Origin | None = None,
+    ) -> ObjectInfo:
+        return await self._objects.update(bucket, key, change, version_id, origin)
 
     async def delete_object(
         self,
@@ -200,13 +250,21 @@ class ObjectStore:
         *,
         version_id: str | None = None,
         conditions: Conditions | None = None,
-    ) -> ObjectInfo | None:
-        return await self._objects.delete(bucket, key, version_id, conditions)
+        bypass_governance: bool = False,
+        origin: Origin | None = None,
+    ) -> Deleted:
+        target = DeleteTarget(key, version_id, conditions)
+        return await self._objects.delete(bucket, target, bypass_governance, origin)
 
     async def delete_objects(
-        self, bucket: str, keys: Sequence[tuple[bytes, str | None]]
-    ) -> Sequence[Exception | None]:
-        return await self._objects.delete_many(bucket, keys)
+        self,
+        bucket: str,
+        targets: Sequence[DeleteTarget],
+        *,
+        bypass_governance: bool = False,
+        origin: Origin | None = None,
+    ) -> Sequence[Deleted | Exception]:
+        return await self._objects.delete_many(bucket, targets, bypass_governance, origin)
 
     async def copy_object(
         self,
@@ -219,6 +277,9 @@ class ObjectStore:
         source_version_id: str | None = None,
         source_conditions: Conditions | None = None,
         attributes: ObjectAttributes | None = None,
+        encryption: Encryption | None = None,
+        source_customer_key: bytes | None = None,
+        origin: Origin | None = None,
     ) -> ObjectInfo:
         return await self._objects.copy(
             source_bucket,
@@ -265,15 +326,29 @@ class ObjectStore:
     # Multipart uploads.
 
     async def create_upload(
-        self, bucket: str, key: bytes, attributes: ObjectAttributes, *, owner: str
+        self,
+        bucket: str,
+        key: bytes,
+        attributes: ObjectAttributes,
+        *,
+        owner: str,
+        initiator: str = "",
+        encryption: Encryption | None = None,
     ) -> UploadInfo:
-        return await self._uploads.create(bucket, key, attributes, owner)
+        return await self._uploads.create(bucket, key, attributes, owner, initiator)
 
     async def get_upload(self, bucket: str, key: bytes, upload_id: str) -> UploadInfo:
         return await self._uploads.get(bucket, key, upload_id)
 
     async def put_part(
-        self, bucket: str, key: bytes, upload_id: str, number: int, payload: Payload
+        self,
+        bucket: str,
+        key: bytes,
+        upload_id: str,
+        number: int,
+        payload: Payload,
+        *,
+        customer_key: bytes | None = None,
     ) -> PartInfo:
         return await self._uploads.put_part(bucket, key, upload_id, number, payload)
 
@@ -286,6 +361,8 @@ class ObjectStore:
         *,
         conditions: Conditions | None = None,
         check: Callable[[Sequence[PartInfo]], PayloadDigests] | None = None,
+        customer_key: bytes | None = None,
+        origin: Origin | None = None,
     ) -> ObjectInfo:
         return await self._uploads.complete(bucket, key, upload_id, parts, conditions, check)
 

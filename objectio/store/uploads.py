@@ -29,7 +29,7 @@ from objectio.kv.keys import decode_uint, prefix_end
 from objectio.kv.store import KVStore
 from objectio.limits import KV_SCAN_ROWS_MAX, PART_NUMBER_MAX
 from objectio.meta import keys
-from objectio.meta.buckets import Bucket, Buckets
+from objectio.meta.buckets import COMMIT_TRIES, Bucket, Buckets
 from objectio.meta.records import (
     BlobRef,
     BlobRow,
@@ -44,7 +44,7 @@ from objectio.meta.records import (
 )
 from objectio.store.ended import clean_upload
 from objectio.store.garbage import Write, garbage_row
-from objectio.store.objects import COMMIT_TRIES, Objects, check_key, make_record, now_ms
+from objectio.store.objects import Objects, check_key, make_record, now_ms
 from objectio.store.pools import Pools
 from objectio.store.presence import Upkeep
 from objectio.store.write import BlobWriter
@@ -111,7 +111,12 @@ class Uploads:
         return found, _Upload(raw_id, row, raw)
 
     async def create(
-        self, bucket: str, key: bytes, attributes: ObjectAttributes, owner: str
+        self,
+        bucket: str,
+        key: bytes,
+        attributes: ObjectAttributes,
+        owner: str,
+        initiator: str = "",
     ) -> UploadInfo:
         check_key(key)
         found = await self._buckets.find(bucket)
@@ -124,6 +129,11 @@ class Uploads:
             attributes.storage_class,
             attributes.checksum_algorithm,
             attributes.checksum_type,
+            initiator,
+            dict(attributes.tags),
+            attributes.acl,
+            attributes.retention,
+            attributes.legal_hold,
         )
         row = keys.upload(found.id, key, upload_id)
         await self._kv.commit([found.check, Absent(row)], [(row, encode(record))])

@@ -7,11 +7,9 @@ that callers may rely on and leaves out everything else: nothing survives the pr
 from __future__ import annotations
 
 import hashlib
-import re
 import time
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 from typing_extensions import Buffer
@@ -19,14 +17,17 @@ from typing_extensions import Buffer
 from objectio import limits
 from objectio.abc.objects import (
     NULL_VERSION,
-    BucketInfo,
     CompletePart,
     Conditions,
+    Deleted,
+    DeleteTarget,
+    Encryption,
     ListedObject,
     Listing,
     ObjectAttributes,
     ObjectInfo,
     ObjectReader,
+    Origin,
     PartInfo,
     PartListing,
     Payload,
@@ -35,52 +36,18 @@ from objectio.abc.objects import (
     UploadListing,
 )
 from objectio.errors import (
-    AlreadyExists,
     InvalidRequest,
-    NotEmpty,
     NotFound,
+    ObjectIOError,
     PayloadIncomplete,
     PreconditionFailed,
 )
-
-_BUCKET_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.))*[a-z0-9]")
-_IPV4 = re.compile(r"\d+\.\d+\.\d+\.\d+")
-
-
-@dataclass(slots=True)
-class _Object:
-    info: ObjectInfo
-    data: bytes
-
-
-@dataclass(slots=True)
-class _Part:
-    info: PartInfo
-    data: bytes
-
-
-@dataclass(slots=True)
-class _Upload:
-    info: UploadInfo
-    parts: dict[int, _Part] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Bucket:
-    info: BucketInfo
-    objects: dict[bytes, _Object] = field(default_factory=dict)
-    keys: list[bytes] = field(default_factory=list)  # those of `objects`, sorted
-    uploads: dict[tuple[bytes, str], _Upload] = field(default_factory=dict)
-
-    def put(self, stored: _Object) -> None:
-        key = stored.info.key
-        if key not in self.objects:
-            insort(self.keys, key)
-        self.objects[key] = stored
-
-    def pop(self, key: bytes) -> _Object:
-        del self.keys[bisect_left(self.keys, key)]
-        return self.objects.pop(key)
+from objectio.testing.buckets import (
+    MemoryBuckets,
+    MemoryObject,
+    MemoryPart,
+    MemoryUpload,
+)
 
 
 class MemoryReader:
@@ -88,7 +55,7 @@ class MemoryReader:
 
     def __init__(
         self,
-        stored: _Object,
+        stored: MemoryObject,
         now_bytes_max: int,
         piece_size_bytes: int,
         on_close: Callable[[MemoryReader], None],
@@ -113,7 +80,7 @@ class MemoryReader:
         self._on_close(self)
 
 
-class MemoryObjects:
+class MemoryObjects(MemoryBuckets):
     """See the module. `read_now_bytes_max` 0 makes every read a stream; `part_size_bytes_min` is
     what `complete_upload` demands of all parts but the last."""
 
@@ -125,64 +92,12 @@ class MemoryObjects:
         piece_size_bytes: int = 64 * limits.KIB,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self._buckets: dict[str, _Bucket] = {}
+        super().__init__(now_ms)
         self._part_size_bytes_min = part_size_bytes_min
         self._read_now_bytes_max = read_now_bytes_max
         self._piece_size_bytes = piece_size_bytes
-        self._now_ms = now_ms
         self._upload_count = 0
         self.open_readers: set[MemoryReader] = set()
-
-    def snapshot(self) -> Mapping[str, object]:
-        """All that is stored, to see that nothing changed."""
-        return {
-            name: (
-                bucket.info,
-                {key: (stored.info, stored.data) for key, stored in bucket.objects.items()},
-                {
-                    key: (upload.info, {n: (p.info, p.data) for n, p in upload.parts.items()})
-                    for key, upload in bucket.uploads.items()
-                },
-            )
-            for name, bucket in self._buckets.items()
-        }
-
-    # Buckets.
-
-    async def create_bucket(self, name: str, *, owner: str, region: str = "") -> BucketInfo:
-        if (
-            not limits.BUCKET_NAME_CHARS_MIN <= len(name) <= limits.BUCKET_NAME_CHARS_MAX
-            or not _BUCKET_NAME.fullmatch(name)
-            or _IPV4.fullmatch(name)
-        ):
-            raise InvalidRequest("not a bucket name", reason="InvalidBucketName", bucket=name)
-        if name in self._buckets:
-            existing = self._buckets[name].info
-            raise AlreadyExists("the bucket exists", bucket=name, owner=existing.owner)
-        info = BucketInfo(name=name, created_ms=self._now_ms(), owner=owner, region=region)
-        self._buckets[name] = _Bucket(info)
-        return info
-
-    async def delete_bucket(self, name: str) -> None:
-        bucket = self._bucket(name)
-        if bucket.objects or bucket.uploads:
-            raise NotEmpty("the bucket is not empty", bucket=name)
-        del self._buckets[name]
-
-    async def get_bucket(self, name: str) -> BucketInfo:
-        return self._bucket(name).info
-
-    async def list_buckets(
-        self, *, prefix: str = "", after: str = "", limit: int = 10_000
-    ) -> Sequence[BucketInfo]:
-        names = sorted(n for n in self._buckets if n.startswith(prefix) and n > after)
-        return [self._buckets[name].info for name in names[:limit]]
-
-    def _bucket(self, name: str) -> _Bucket:
-        try:
-            return self._buckets[name]
-        except KeyError:
-            raise NotFound("no such bucket", kind="bucket", bucket=name) from None
 
     # Objects.
 
@@ -195,6 +110,8 @@ class MemoryObjects:
         *,
         owner: str,
         conditions: Conditions | None = None,
+        encryption: Encryption | None = None,
+        origin: Origin | None = None,
     ) -> ObjectInfo:
         self._bucket(bucket)
         _check_key(key)
@@ -210,11 +127,16 @@ class MemoryObjects:
             attributes=attributes,
             checksums=dict(digests.checksums),
         )
-        held.put(_Object(info, data))
+        held.put(MemoryObject(info, data))
         return info
 
     async def get_object(
-        self, bucket: str, key: bytes, *, version_id: str | None = None
+        self,
+        bucket: str,
+        key: bytes,
+        *,
+        version_id: str | None = None,
+        customer_key: bytes | None = None,
     ) -> ObjectReader:
         stored = self._object(bucket, key, version_id)
         reader = MemoryReader(
@@ -224,11 +146,30 @@ class MemoryObjects:
         return reader
 
     async def head_object(
-        self, bucket: str, key: bytes, *, version_id: str | None = None
+        self,
+        bucket: str,
+        key: bytes,
+        *,
+        version_id: str | None = None,
+        customer_key: bytes | None = None,
+        check_key: bool = True,
     ) -> ObjectInfo:
         return self._object(bucket, key, version_id).info
 
-    def _object(self, bucket: str, key: bytes, version_id: str | None) -> _Object:
+    async def update_object(
+        self,
+        bucket: str,
+        key: bytes,
+        change: Callable[[ObjectInfo], ObjectAttributes],
+        *,
+        version_id: str | None = None,
+        origin: Origin | None = None,
+    ) -> ObjectInfo:
+        stored = self._object(bucket, key, version_id)
+        stored.info = msgspec.structs.replace(stored.info, attributes=change(stored.info))
+        return stored.info
+
+    def _object(self, bucket: str, key: bytes, version_id: str | None) -> MemoryObject:
         stored = self._bucket(bucket).objects.get(key)
         if version_id is not None and (stored is None or version_id != stored.info.version_id):
             raise NotFound("no such version", kind="version", key=key, version_id=version_id)
@@ -243,27 +184,35 @@ class MemoryObjects:
         *,
         version_id: str | None = None,
         conditions: Conditions | None = None,
-    ) -> ObjectInfo | None:
+        bypass_governance: bool = False,
+        origin: Origin | None = None,
+    ) -> Deleted:
         _check_key(key)
         held = self._bucket(bucket)
         stored = held.objects.get(key)
         if stored is not None and version_id not in (None, stored.info.version_id):
             stored = None
         _check_write(stored, conditions, bucket, key)
-        if stored is None:
-            return None
-        return held.pop(key).info
+        return Deleted() if stored is None else Deleted(held.pop(key).info)
 
     async def delete_objects(
-        self, bucket: str, keys: Sequence[tuple[bytes, str | None]]
-    ) -> Sequence[Exception | None]:
+        self,
+        bucket: str,
+        targets: Sequence[DeleteTarget],
+        *,
+        bypass_governance: bool = False,
+        origin: Origin | None = None,
+    ) -> Sequence[Deleted | Exception]:
         self._bucket(bucket)
-        fates: list[Exception | None] = [None] * len(keys)
-        for at, (key, version_id) in enumerate(keys):
+        fates: list[Deleted | Exception] = []
+        for key, version_id, conditions in targets:
             try:
-                await self.delete_object(bucket, key, version_id=version_id)
-            except InvalidRequest as refusal:
-                fates[at] = refusal
+                done = await self.delete_object(
+                    bucket, key, version_id=version_id, conditions=conditions
+                )
+                fates.append(done)
+            except ObjectIOError as refusal:
+                fates.append(refusal)
         return fates
 
     async def copy_object(
@@ -277,6 +226,9 @@ class MemoryObjects:
         source_version_id: str | None = None,
         source_conditions: Conditions | None = None,
         attributes: ObjectAttributes | None = None,
+        encryption: Encryption | None = None,
+        source_customer_key: bytes | None = None,
+        origin: Origin | None = None,
     ) -> ObjectInfo:
         source = self._object(source_bucket, source_key, source_version_id)
         held = self._bucket(bucket)
@@ -297,7 +249,7 @@ class MemoryObjects:
             part_sizes=(),
             etag=_md5(source.data) if source.info.part_sizes else source.info.etag,
         )
-        held.put(_Object(info, source.data))
+        held.put(MemoryObject(info, source.data))
         return info
 
     # Listings.
@@ -355,7 +307,14 @@ class MemoryObjects:
     # Multipart uploads.
 
     async def create_upload(
-        self, bucket: str, key: bytes, attributes: ObjectAttributes, *, owner: str
+        self,
+        bucket: str,
+        key: bytes,
+        attributes: ObjectAttributes,
+        *,
+        owner: str,
+        initiator: str = "",
+        encryption: Encryption | None = None,
     ) -> UploadInfo:
         held = self._bucket(bucket)
         _check_key(key)
@@ -366,21 +325,29 @@ class MemoryObjects:
             initiated_ms=self._now_ms(),
             owner=owner,
             attributes=attributes,
+            initiator=initiator,
         )
-        held.uploads[key, info.upload_id] = _Upload(info)
+        held.uploads[key, info.upload_id] = MemoryUpload(info)
         return info
 
     async def get_upload(self, bucket: str, key: bytes, upload_id: str) -> UploadInfo:
         return self._upload(bucket, key, upload_id).info
 
-    def _upload(self, bucket: str, key: bytes, upload_id: str) -> _Upload:
+    def _upload(self, bucket: str, key: bytes, upload_id: str) -> MemoryUpload:
         try:
             return self._bucket(bucket).uploads[key, upload_id]
         except KeyError:
             raise NotFound("no such upload", kind="upload", upload_id=upload_id) from None
 
     async def put_part(
-        self, bucket: str, key: bytes, upload_id: str, number: int, payload: Payload
+        self,
+        bucket: str,
+        key: bytes,
+        upload_id: str,
+        number: int,
+        payload: Payload,
+        *,
+        customer_key: bytes | None = None,
     ) -> PartInfo:
         self._upload(bucket, key, upload_id)
         data, digests = await _receive(payload)
@@ -391,7 +358,7 @@ class MemoryObjects:
             modified_ms=self._now_ms(),
             checksums=dict(digests.checksums),
         )
-        self._upload(bucket, key, upload_id).parts[number] = _Part(info, data)
+        self._upload(bucket, key, upload_id).parts[number] = MemoryPart(info, data)
         return info
 
     async def complete_upload(
@@ -403,6 +370,8 @@ class MemoryObjects:
         *,
         conditions: Conditions | None = None,
         check: Callable[[Sequence[PartInfo]], PayloadDigests] | None = None,
+        customer_key: bytes | None = None,
+        origin: Origin | None = None,
     ) -> ObjectInfo:
         upload = self._upload(bucket, key, upload_id)
         held = self._bucket(bucket)
@@ -434,7 +403,7 @@ class MemoryObjects:
             checksums=dict(digests.checksums),
             part_sizes=tuple(part.info.size for part in chosen),
         )
-        held.put(_Object(info, data))
+        held.put(MemoryObject(info, data))
         del held.uploads[key, upload_id]
         return info
 
@@ -506,7 +475,7 @@ def _matches(etag: str, wanted: Sequence[str]) -> bool:
 
 
 def _check_write(
-    stored: _Object | None, conditions: Conditions | None, bucket: str, key: bytes
+    stored: MemoryObject | None, conditions: Conditions | None, bucket: str, key: bytes
 ) -> None:
     if conditions is None:
         return
@@ -557,7 +526,7 @@ def _listed(info: ObjectInfo) -> ListedObject:
     )
 
 
-def _chosen(upload: _Upload, wanted: CompletePart) -> _Part:
+def _chosen(upload: MemoryUpload, wanted: CompletePart) -> MemoryPart:
     part = upload.parts.get(wanted.number)
     if part is None or part.info.etag != wanted.etag or not _agree(part.info, wanted.checksums):
         raise InvalidRequest(

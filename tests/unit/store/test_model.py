@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from objectio.abc.objects import (
     CompletePart,
     Conditions,
+    DeleteTarget,
     Listing,
     ObjectAttributes,
     PayloadDigests,
@@ -78,7 +79,7 @@ CALLS = st.one_of(
     call("put", st.just("alpha"), KEYS, DATA, ATTRIBUTES, st.none()),
     call("get", BUCKETS, KEYS, VERSIONS),
     call("delete", BUCKETS, KEYS, VERSIONS, CONDITIONS),
-    call("delete_many", BUCKETS, st.lists(st.tuples(KEYS, VERSIONS), max_size=3)),
+    call("delete_many", BUCKETS, st.lists(st.builds(DeleteTarget, KEYS, VERSIONS), max_size=3)),
     call("copy", BUCKETS, KEYS, BUCKETS, KEYS, CONDITIONS, st.none() | ATTRIBUTES),
     call("list_objects", BUCKETS, PREFIX, DELIMITER, AFTER, LIMIT),
     call("list_versions", BUCKETS, PREFIX, DELIMITER, AFTER, LIMIT),
@@ -122,7 +123,7 @@ class Side:
                 return {
                     key: walk(inner)
                     for key, inner in each.items()
-                    if key not in ("modified_ms", "created_ms", "initiated_ms")
+                    if key not in ("modified_ms", "created_ms", "initiated_ms", "id")
                 }
             if isinstance(each, list | tuple):
                 return [walk(inner) for inner in each]
@@ -277,7 +278,7 @@ async def empty(kit):
     store = kit.store
     for bucket in await store.list_buckets():
         page = await store.list_objects(bucket.name)
-        await store.delete_objects(bucket.name, [(each.key, None) for each in page.objects])
+        await store.delete_objects(bucket.name, [DeleteTarget(each.key) for each in page.objects])
         for upload in (await store.list_uploads(bucket.name)).uploads:
             await store.abort_upload(bucket.name, upload.key, upload.upload_id)
         await store.delete_bucket(bucket.name)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from objectio import limits
 from objectio.abc.api import Wanted
+from objectio.abc.objects import DeleteTarget
 from objectio.errors import AccessDenied, ObjectIOError
 from objectio_api_s3.conditions import write_conditions
 from objectio_api_s3.errors import Refusal, explain, refuse
@@ -42,10 +43,10 @@ async def delete_objects(call: Call) -> Reply:
     allowed = [at for at, fate in enumerate(fates) if fate is None]
     plain = [at for at in allowed if entries[at][2] is None]
     if plain:
-        keys = [(entries[at][0], entries[at][1]) for at in plain]
-        done = await call.context.objects.delete_objects(op.bucket, keys)
+        targets = [DeleteTarget(entries[at][0], entries[at][1]) for at in plain]
+        done = await call.context.objects.delete_objects(op.bucket, targets)
         for at, fate in zip(plain, done, strict=True):
-            fates[at] = fate
+            fates[at] = fate if isinstance(fate, Exception) else None
     for at in allowed:
         if entries[at][2] is not None:
             fates[at] = await _delete_if(call, entries[at])

@@ -1,0 +1,76 @@
+"""Documents of buckets: values under a name, each change atomic with the bucket's row.
+
+Whoever changes a document changes the bucket's row, and whoever writes into a bucket checks that row in
+its commit: no write is decided by documents that were replaced before it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from objectio.abc.objects import BucketInfo
+from objectio.errors import CommitConflict, InvalidRequest, Unavailable
+from objectio.kv.store import KVStore
+from objectio.limits import KV_VALUE_BYTES_MAX
+from objectio.meta import keys
+from objectio.meta.buckets import COMMIT_TRIES, Buckets
+from objectio.meta.records import encode
+from objectio.model.bucket import LOCK
+
+_REMEMBERED_BUCKETS_MAX: Final = 1_024
+"""Whose documents stay in memory. Of most buckets there are none, or a few hundred bytes."""
+
+
+class Documents:
+    def __init__(self, kv: KVStore, buckets: Buckets) -> None:
+        self._kv = kv
+        self._buckets = buckets
+        self._remembered: OrderedDict[bytes, tuple[int, Mapping[str, bytes]]] = OrderedDict()
+
+    async def get(self, bucket: BucketInfo) -> Mapping[str, bytes]:
+        """As they were at the bucket's revision, or as they are since."""
+        remembered = self._remembered.get(bucket.id)
+        if remembered is not None and remembered[0] == bucket.revision:
+            self._remembered.move_to_end(bucket.id)
+            return remembered[1]
+        table = keys.documents(bucket.id)
+        rows = await self._kv.ascan_prefix(table)
+        found = {row[len(table) :].decode("utf-8"): raw for row, raw in rows}
+        remembered = self._remembered.get(bucket.id)
+        if remembered is None or remembered[0] < bucket.revision:
+            self._remembered[bucket.id] = bucket.revision, found
+            self._remembered.move_to_end(bucket.id)
+            if len(self._remembered) > _REMEMBERED_BUCKETS_MAX:
+                self._remembered.popitem(last=False)
+        return found
+
+    async def put(self, bucket: str, name: str, value: bytes | None) -> None:
+        if value is not None and len(value) > KV_VALUE_BYTES_MAX:
+            raise InvalidRequest(
+                f"a document has at most {KV_VALUE_BYTES_MAX} bytes", reason="InvalidRequest"
+            )
+        for _ in range(COMMIT_TRIES):
+            found = await self._buckets.find(bucket)
+            record = msgspec.structs.replace(found.record, revision=found.record.revision + 1)
+            if name == LOCK:
+                if record.versioning != "Enabled":
+                    raise InvalidRequest(
+                        "object lock needs a bucket with versioning", reason="InvalidBucketState"
+                    )
+                record = msgspec.structs.replace(record, object_lock=True)
+            try:
+                await self._kv.commit(
+                    [found.check],
+                    [
+                        (keys.document(found.id, name), value),
+                        (keys.bucket(bucket), encode(record)),
+                    ],
+                )
+            except CommitConflict:
+                continue
+            return
+        raise Unavailable("too many changes of one bucket at once", bucket=bucket)
