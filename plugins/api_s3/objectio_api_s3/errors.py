@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, NoReturn
 
 from objectio import errors
+from objectio_api_s3.codes import CODES
 from objectio_api_s3.xml import PROLOG, escape_strictly
 
 
@@ -32,103 +33,6 @@ class Answer(NamedTuple):
     status: int
     message: str
 
-
-_CODES: Final[Mapping[str, tuple[int, str]]] = {
-    "AccessDenied": (403, "Access Denied"),
-    "AuthorizationHeaderMalformed": (400, "The authorization header that you provided is invalid."),
-    "AuthorizationQueryParametersError": (400, "The authorization query parameters are invalid."),
-    "BadDigest": (400, "The digest that you specified did not match what we received."),
-    "BucketAlreadyExists": (409, "The requested bucket name is not available."),
-    "BucketAlreadyOwnedByYou": (
-        409,
-        "The bucket that you tried to create already exists, and you own it.",
-    ),
-    "BucketNotEmpty": (409, "The bucket you tried to delete is not empty."),
-    "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed size."),
-    "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size."),
-    "IncompleteBody": (
-        400,
-        "You did not provide the number of bytes specified by the Content-Length header.",
-    ),
-    "InsufficientStorage": (507, "There is no space left for this request."),
-    "InternalError": (500, "We encountered an internal error. Please try again."),
-    "InvalidAccessKeyId": (
-        403,
-        "The AWS access key ID that you provided does not exist in our records.",
-    ),
-    "InvalidArgument": (400, "Invalid Argument"),
-    "InvalidBucketName": (400, "The specified bucket is not valid."),
-    "InvalidDigest": (400, "The Content-MD5 or checksum value that you specified is not valid."),
-    "InvalidLocationConstraint": (400, "The specified location constraint is not valid."),
-    "InvalidPart": (
-        400,
-        "One or more of the specified parts could not be found. The part may not have been "
-        "uploaded, or the specified entity tag may not match the part's entity tag.",
-    ),
-    "InvalidPartNumber": (416, "The requested partnumber is not satisfiable."),
-    "InvalidPartOrder": (
-        400,
-        "The list of parts was not in ascending order. Parts must be ordered by part number.",
-    ),
-    "InvalidRange": (416, "The requested range is not satisfiable."),
-    "InvalidRequest": (400, "Invalid Request"),
-    "InvalidStorageClass": (400, "The storage class you specified is not valid."),
-    "InvalidURI": (400, "Couldn't parse the specified URI."),
-    "InvalidToken": (400, "The provided token is malformed or otherwise invalid."),
-    "KeyTooLongError": (400, "Your key is too long."),
-    "MalformedXML": (
-        400,
-        "The XML you provided was not well-formed or did not validate against our published "
-        "schema.",
-    ),
-    "MalformedTrailerError": (
-        400,
-        "The request contained trailing data that was not well-formed or did not conform to our "
-        "published schema.",
-    ),
-    "MaxMessageLengthExceeded": (400, "Your request was too big."),
-    "MetadataTooLarge": (400, "Your metadata headers exceed the maximum allowed metadata size."),
-    "MethodNotAllowed": (405, "The specified method is not allowed against this resource."),
-    "MissingContentLength": (411, "You must provide the Content-Length HTTP header."),
-    "NoSuchBucket": (404, "The specified bucket does not exist."),
-    "NoSuchKey": (404, "The specified key does not exist."),
-    "NoSuchUpload": (
-        404,
-        "The specified multipart upload does not exist. The upload ID may be invalid, or the "
-        "upload may have been aborted or completed.",
-    ),
-    "NoSuchVersion": (404, "The specified version does not exist."),
-    "NotImplemented": (
-        501,
-        "A header or query you provided implies functionality that is not implemented.",
-    ),
-    "NotModified": (304, "Not Modified"),
-    "PreconditionFailed": (
-        412,
-        "At least one of the preconditions that you specified did not hold.",
-    ),
-    "QuotaExceeded": (403, "The quota does not allow this request."),
-    "RequestTimeTooSkewed": (
-        403,
-        "The difference between the request time and the server's time is too large.",
-    ),
-    "RequestTimeout": (
-        400,
-        "Your socket connection to the server was not read from or written to within the timeout "
-        "period.",
-    ),
-    "ServiceUnavailable": (503, "Service is unable to handle the request. Please try again."),
-    "SignatureDoesNotMatch": (
-        403,
-        "The request signature that we calculated does not match the signature that you provided. "
-        "Check your AWS secret access key and signing method.",
-    ),
-    "SlowDown": (503, "Please reduce your request rate."),
-    "XAmzContentSHA256Mismatch": (
-        400,
-        "The provided 'x-amz-content-sha256' header does not match what was computed.",
-    ),
-}
 
 _BY_CLASS: Final[Mapping[type[Exception], str]] = {
     errors.InvalidRequest: "InvalidRequest",
@@ -192,7 +96,7 @@ _REASONED: Final = (
 def _code(error: Exception) -> str:
     if isinstance(error, _REASONED):
         reason = error.fields.get("reason")
-        if isinstance(reason, str) and reason in _CODES:
+        if isinstance(reason, str) and reason in CODES:
             return reason
     if isinstance(error, errors.NotFound):
         return _MISSING.get(str(error.fields.get("kind", "")), "InternalError")
@@ -215,7 +119,7 @@ def explain(error: Exception, caller: str = "") -> Answer:
         code = "BucketAlreadyOwnedByYou" if owned else "BucketAlreadyExists"
     else:
         code = _code(error)
-    status, message = _CODES[code]
+    status, message = CODES[code]
     if isinstance(error, _TOLD) and error.message:
         message = error.message
     return Answer(code, status, message)

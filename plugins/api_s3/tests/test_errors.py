@@ -5,7 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import pytest
-from objectio_api_s3.errors import _BY_CLASS, _CODES, explain, refuse
+from objectio_api_s3.codes import CODES
+from objectio_api_s3.errors import _BY_CLASS, explain, refuse
 
 from objectio import errors
 from objectio.testing.api import make_scope
@@ -17,7 +18,7 @@ def leaves(kind):
 
 
 def test_every_code_that_a_class_has_is_known():
-    assert set(_BY_CLASS.values()) <= set(_CODES)
+    assert set(_BY_CLASS.values()) <= set(CODES)
 
 
 @pytest.mark.parametrize("kind", leaves(errors.StorageError) + leaves(errors.AccessError))
