@@ -19,7 +19,8 @@ again, so a bucket that is created anew does not see the rows of its namesake.
     r <blob id>                         the blob is owned: BlobRow
     g <milliseconds, 8 bytes> <id>      garbage: blobs that nobody refers to any more
     x <blob id>                         shards to repair: a bit mask of positions
-    q <milliseconds, 8 bytes> <id>      an event that a sink is still to be told of
+    q <target, 8 bytes> <milliseconds, 8 bytes> <id, 8 bytes>   an event that a target is still to be
+                                        told of; the target is a hash of its ARN
     t …                                 what workers remember: lifecycle passes, usage
     I …                                 identities: accounts, users, keys, roles (`objectio.iam`)
     j/ …                                the engine's own: see `objectio.kv.outbox`
@@ -27,6 +28,7 @@ again, so a bucket that is created anew does not see the rows of its namesake.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from objectio.kv.keys import encode_uint, escape, escape_prefix
@@ -57,6 +59,7 @@ WORKERS: Final = b"t"
 IDENTITIES: Final = b"I"
 
 BUCKET_ID_BYTES: Final = 8
+EVENT_TARGET_BYTES: Final = 8
 SEQUENCE_MAX: Final = (1 << 64) - 1
 
 
@@ -171,6 +174,14 @@ def ended(upload_id: bytes) -> bytes:
 
 def blob(blob_id: bytes) -> bytes:
     return BLOBS + blob_id
+
+
+def events(target: str) -> bytes:
+    return EVENTS + hashlib.sha256(target.encode("utf-8")).digest()[:EVENT_TARGET_BYTES]
+
+
+def event(target: str, milliseconds: int, entry_id: bytes) -> bytes:
+    return events(target) + encode_uint(milliseconds, 8) + entry_id
 
 
 def garbage(milliseconds: int, entry_id: bytes) -> bytes:
