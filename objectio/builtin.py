@@ -15,6 +15,7 @@ from objectio.erasure import reference, replicate
 from objectio.filters import DRIVERS as FILTERS
 from objectio.gateway import host
 from objectio.gateway import service as gateway
+from objectio.kms import local
 from objectio.kv import memory
 from objectio.maintenance import service as maintenance
 from objectio.meta import service as meta
@@ -44,6 +45,11 @@ def objectio_register_codecs() -> Iterable[AnyDriver]:
 @hookimpl
 def objectio_register_kv() -> Iterable[AnyDriver]:
     return [memory.DRIVER]
+
+
+@hookimpl
+def objectio_register_kms() -> Iterable[AnyDriver]:
+    return [local.DRIVER]
 
 
 @hookimpl

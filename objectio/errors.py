@@ -10,7 +10,7 @@
     │   ├── PluginTimeout           did not answer a start-up hook in time
     │   └── DriverUnavailable       a driver cannot be opened on this machine (missing library, …)
     ├── StorageError
-    │   ├── NotFound                bucket, object, upload, part or shard that is not there
+    │   ├── NotFound                bucket, object, upload, part, key or shard that is not there
     │   ├── AlreadyExists
     │   ├── NotEmpty                a bucket that still holds something
     │   ├── InvalidRequest          a value outside of what the store accepts
@@ -100,7 +100,7 @@ class StorageError(ObjectIOError):
 
 
 class NotFound(StorageError):
-    """`fields["kind"]` is one of bucket, object, version, upload, part, shard, osd, blob."""
+    """`fields["kind"]` is one of bucket, object, version, upload, part, shard, osd, blob, key."""
 
 
 class AlreadyExists(StorageError):

@@ -3,6 +3,9 @@
 The store makes a fresh data key for each version, asks the KMS to wrap it, keeps the wrapped form in
 the version's row and forgets the other. A driver never sees data. What it gives back for `unwrap` is
 right or it raises: a wrapped key that was changed, or that belongs to another context, must not open.
+
+Keys that are lost take everything with them that they wrapped. So a cluster remembers which set of
+keys it began with, and a driver never makes new keys in place of those that are missing.
 """
 
 from __future__ import annotations
@@ -23,7 +26,15 @@ class DataKey(NamedTuple):
 
 
 class KeyManager(Protocol):
-    """What `Driver.open` of a KMS gives. All calls are made on the event loop and may wait."""
+    """What `Driver.open` of a KMS gives. All calls are made on the event loop and may wait. Before
+    `start` all but `close` raise `Unavailable`."""
+
+    async def start(self, key_set: str | None) -> str:
+        """Called once. `key_set` is what the first start in this cluster gave back: it names all the
+        keys together. None: there was none, and keys are made if there are none. That the keys are
+        missing now, or are of another set, is logged; it makes other calls raise `Unavailable` until
+        they are there."""
+        ...
 
     @property
     def default_key(self) -> str:

@@ -31,6 +31,7 @@ def named_drivers(config: Config) -> list[tuple[str, str]]:
     """(kind, name) of every driver that the configuration names; the rest is chosen by rank."""
     named = [
         ("kv", config.kv.driver),
+        ("kms", config.kms.driver),
         ("shardstore", config.osd.driver),
         ("codec", config.pool.codec),
         ("placement", config.pool.placement),

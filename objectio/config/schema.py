@@ -7,6 +7,7 @@ of a section, `[osd.log]`, belongs to the driver of that name and is described b
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -20,6 +21,7 @@ from objectio.limits import (
     STRIPE_SIZE_BYTES_MAX,
     STRIPE_WIDTH_MAX,
 )
+from objectio.model.bucket import ObjectOwnership
 
 DRIVER_TABLES: Final = {
     "kv": "kv",
@@ -28,6 +30,7 @@ DRIVER_TABLES: Final = {
     "placement": "placement",
     "api": "api",
     "metrics": "exporter",
+    "kms": "kms",
     "filter": "filter",
 }
 """Sections whose tables hold settings of drivers, and the kind of these."""
@@ -174,6 +177,15 @@ class KvSection(Section, frozen=True, kw_only=True):
             "are on this machine, in the same data directory; `serve --workers` sets it."
         ),
     ] = False
+
+
+class KmsSection(Section, frozen=True, kw_only=True):
+    """Who keeps the keys that data keys, and secrets of users, are wrapped with."""
+
+    driver: Annotated[
+        DriverName,
+        Meta(description="An installed key manager. What one has wrapped, no other opens."),
+    ] = "local"
 
 
 class DiskSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -384,10 +396,39 @@ class GatewaySection(Section, frozen=True, kw_only=True):
     metrics_public: Annotated[
         bool, Meta(description="Whether `/metrics` is shown to other machines than this one.")
     ] = False
+    object_ownership: Annotated[
+        ObjectOwnership,
+        Meta(
+            description="Of buckets that are made without saying: whether ACLs count there "
+            "(BucketOwnerEnforced: they do not)."
+        ),
+    ] = "BucketOwnerEnforced"
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses or networks of proxies whose X-Forwarded-For and "
+            "X-Forwarded-Proto are believed; from anyone else they mean nothing."
+        ),
+    ] = ()
+    tls_cert_file: Annotated[
+        str,
+        Meta(
+            description="The certificate of `listen` with its chain (PEM), relative to the data "
+            "directory; empty: plain HTTP."
+        ),
+    ] = ""
+    tls_key_file: Annotated[
+        str,
+        Meta(description="Its private key (PEM), likewise; empty: it is in the same file."),
+    ] = ""
 
     def __post_init__(self) -> None:
         if int(self.listen.rpartition(":")[2]) > 65_535:
             raise ValueError(f"the port of listen = {self.listen!r} is above 65535")
+        if self.tls_key_file and not self.tls_cert_file:
+            raise ValueError("tls_key_file is set and tls_cert_file is not")
+        for network in self.trusted_proxies:
+            ip_network(network, strict=False)
 
 
 class MetricsSection(Section, frozen=True, kw_only=True):
@@ -418,6 +459,7 @@ class Sections(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cluster: ClusterSection = ClusterSection()
     meta: MetaSection = MetaSection()
     kv: KvSection = KvSection()
+    kms: KmsSection = KmsSection()
     osd: OsdSection = OsdSection()
     codec: CodecSection = CodecSection()
     placement: PlacementSection = PlacementSection()

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from objectio.abc.context import Context
 from objectio.abc.driver import Driver, NoConfig
+from objectio.abc.kms import KeyManager
 from objectio.abc.kv import CAP_DURABLE, Absent
 from objectio.abc.role import NodeParts, Service
 from objectio.errors import CommitConflict, ConfigError, ObjectIOError
@@ -29,6 +30,14 @@ async def load_cluster(kv: KVStore) -> ClusterRecord:
             await kv.commit([Absent(keys.CLUSTER)], [(keys.CLUSTER, encode(record))])
         except CommitConflict:
             continue
+
+
+async def start_keys(kv: KVStore, kms: KeyManager) -> None:
+    """Hold the key manager to the set of keys that this cluster began with."""
+    raw = await kv.aget(keys.KEY_SET)
+    key_set = await kms.start(None if raw is None else raw.decode())
+    if raw is None:
+        await kv.commit([Absent(keys.KEY_SET)], [(keys.KEY_SET, key_set.encode())])
 
 
 _LOST: Final = (
@@ -54,6 +63,8 @@ class MetaService:
         if await self._kv.aget(keys.CLUSTER) is None:
             await asyncio.to_thread(self._expect_blank_disks)
         self._parts.provide("cluster", await load_cluster(self._kv))
+        if self._parts.has("kms"):
+            await start_keys(self._kv, self._parts.part("kms"))
 
     def _expect_blank_disks(self) -> None:
         """A new cluster must not begin beside the data of one whose metadata are gone. Blocking."""

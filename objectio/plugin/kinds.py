@@ -21,6 +21,7 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("filter", "objectio_register_filters", "filter", "filter"),
         Kind("codec", "objectio_register_codecs", "ec", "erasure codec"),
         Kind("kv", "objectio_register_kv", "kv", "key-value engine"),
+        Kind("kms", "objectio_register_kms", "kms", "key manager"),
         Kind("placement", "objectio_register_placements", "placement", "placement rule"),
         Kind("shardstore", "objectio_register_shardstores", "shardstore", "shard store"),
         Kind("transport", "objectio_register_transports", "transport", "transport"),

@@ -21,6 +21,7 @@ from objectio.abc.api import FrontEndFactory
 from objectio.abc.context import Context
 from objectio.abc.driver import AnyDriver
 from objectio.abc.filter import FilterKind
+from objectio.abc.kms import KeyManager
 from objectio.abc.kv import CAP_DURABLE, CAP_FAST_READS, CAP_MULTI_NODE, CAP_MULTI_PROCESS
 from objectio.abc.metrics import Exporter, Metrics, NullMetrics
 from objectio.abc.placement import Placement
@@ -31,6 +32,7 @@ from objectio.erasure.code import ErasureCodes
 from objectio.errors import ConfigError, DriverUnavailable, PluginError
 from objectio.hookspecs.lifecycle import EventKind, NodeEvent
 from objectio.kv.store import KVStore
+from objectio.meta import keys
 from objectio.plugin.loader import Plugins
 from objectio.runtime.identity import client_tls, founder_identity, member_identity, server_tls
 from objectio.runtime.link import MetaLink
@@ -73,6 +75,7 @@ class Node:
         self._parts: dict[str, Any] = {}
         self._services: list[tuple[str, Service]] = []
         self._link: MetaLink | None = None
+        self._kms: KeyManager | None = None
         self._lock = DirectoryLock(config.data_dir, config.node.name if self._has_link else "")
 
     # Life-cycle.
@@ -87,6 +90,7 @@ class Node:
         self.config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock.acquire()
         try:
+            self._open_kms()
             await self._join_cluster()
             for name, role in self._roles_in_order():
                 service = role.build(self, self._context("role", name))
@@ -118,6 +122,9 @@ class Node:
             for name in ("kv", "cluster", "identity"):
                 self.provide(name, getattr(link, name))
             self.provide("link", link)
+            key_set = await link.kv.aget(keys.KEY_SET)
+            if self._kms is not None and key_set is not None:
+                await self._kms.start(key_set.decode())
         elif config.meta.listen:
             self.provide("identity", founder_identity(config))
         if self.has("identity"):
@@ -135,6 +142,8 @@ class Node:
                 _log.exception("stopping the role %s", name)
         if self._link is not None:
             await self._link.close()
+        if self._kms is not None:
+            await self._kms.close()
         self._lock.release()
 
     def health(self) -> Mapping[str, Any]:
@@ -220,6 +229,13 @@ class Node:
         self.exporter = self._open("metrics", "exporter", self._choose("exporter", name))
         assert self.exporter is not None
         self.metrics = self.exporter.metrics
+
+    def _open_kms(self) -> None:
+        """Where it is needed. Whoever knows the cluster's set of keys starts it: the metadata role, or
+        the link to the process that has it."""
+        if {"meta", "gateway"} & set(self.config.node.roles):
+            self._kms = self._open("kms", "kms", self._choose("kms", self.config.kms.driver))
+            self.provide("kms", self._kms)
 
     @property
     def kv_driver(self) -> AnyDriver:
@@ -312,7 +328,7 @@ def has_one_copy(driver: AnyDriver) -> bool:
     return CAP_DURABLE in driver.capabilities and CAP_MULTI_NODE not in driver.capabilities
 
 
-_DIRECTORIES: Final = {"kv": "meta", "shardstore": "index"}
+_DIRECTORIES: Final = {"kv": "meta", "shardstore": "index", "kms": "."}
 """Kinds of drivers that keep files, and where below the node's data directory."""
 
 HOST_ROLE: Final = "http"

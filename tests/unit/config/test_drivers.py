@@ -40,6 +40,7 @@ def registry(site):
     offers = {
         "kv": [ENGINE, driver("other")],
         "shardstores": [driver("log")],
+        "kms": [driver("local")],
         "roles": [driver(name) for name in ("osd", "meta", "gateway")],
     }
     for plural, drivers in offers.items():
