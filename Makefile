@@ -38,9 +38,15 @@ docs: .venv/.done
 proto: .venv/.done
 	.venv/bin/python tests/repo/protos.py
 
-# The programs that some tests and the benchmark drive; Debian's own packages. Needs root.
-clients:
-	apt-get update -q && apt-get install -qy --no-install-recommends wrk s3cmd rclone
+# The programs that some tests and the benchmark drive: Debian's own packages, for which it must be root,
+# and Python libraries, which want an environment of their own.
+clients: .venv-clients/.done
+	apt-get update -q && apt-get install -qy --no-install-recommends wrk s3cmd rclone restic s3fs fuse
+
+.venv-clients/.done: tests/clients/requirements.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip --disable-pip-version-check -q install --only-binary :all: -r $<
+	touch $@
 
 venv: .venv/.done
 
@@ -51,4 +57,4 @@ venv: .venv/.done
 	touch $@
 
 clean:
-	rm -rf .venv dist build
+	rm -rf .venv .venv-clients dist build

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -42,6 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkout = options.checkout.resolve()
     _check_commit(checkout, options.any_commit)
     options.work.mkdir(parents=True, exist_ok=True)
+    alone = (options.work / "lock").open("w")  # held until the process ends
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"another run uses {options.work}: give this one a --work") from None
     lists = Lists.read()
     lists.follow(checkout)
     tests = _choose(lists, options.names)
