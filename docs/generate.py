@@ -113,7 +113,18 @@ def config_page() -> str:
             if DRIVER_TABLES.get(section) == kind and fields_of(driver.config):
                 name = f"{section}.{driver.name}"
                 lines += ["", f"### `[{name}]`", "", *_table(name, driver.config)]
+                for field, struct in tables_of(driver.config):
+                    name = f"{section}.{driver.name}.{field}"
+                    lines += ["", f"### `[[{name}]]`", "", *_table(name, struct)]
     return "\n".join(lines) + "\n"
+
+
+def tables_of(struct: type[msgspec.Struct]) -> Iterable[tuple[str, type[msgspec.Struct]]]:
+    """Keys that are lists of tables, and what each table is."""
+    for field in fields_of(struct):
+        item = getattr(field.type, "item_type", None)
+        if isinstance(item, msgspec.inspect.StructType):
+            yield field.name, item.cls
 
 
 def _table(name: str, struct: type[msgspec.Struct]) -> list[str]:

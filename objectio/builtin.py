@@ -23,6 +23,7 @@ from objectio.osd import service as osd
 from objectio.osd.config import LogStoreConfig
 from objectio.osd.store import LogStoreFactory
 from objectio.placement import rendezvous
+from objectio.sinks import webhook
 
 
 def _open_log(config: LogStoreConfig, context: Context) -> ShardStoreFactory:
@@ -60,6 +61,11 @@ def objectio_register_placements() -> Iterable[AnyDriver]:
 @hookimpl
 def objectio_register_shardstores() -> Iterable[AnyDriver]:
     return [LOG_STORE]
+
+
+@hookimpl
+def objectio_register_sinks() -> Iterable[AnyDriver]:
+    return [webhook.DRIVER]
 
 
 @hookimpl

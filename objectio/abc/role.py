@@ -15,6 +15,7 @@ from objectio.abc.context import Context
 from objectio.abc.metrics import Exporter, Metrics
 from objectio.abc.placement import Placement
 from objectio.abc.shardstore import ShardStore, ShardStoreFactory
+from objectio.abc.sinks import EventSink
 
 
 class Service(Protocol):
@@ -80,6 +81,10 @@ class NodeParts(Protocol):
 
     def best_name(self, kind: str) -> str:
         """The name of the driver that is taken where the configuration names none."""
+        ...
+
+    def open_sinks(self) -> Mapping[str, EventSink]:
+        """All that the configuration has a table for, by name."""
         ...
 
     def open_apis(self) -> Mapping[str, FrontEndFactory]:

@@ -37,6 +37,7 @@ def named_drivers(config: Config) -> list[tuple[str, str]]:
         ("placement", config.pool.placement),
         ("exporter", config.metrics.exporter),
         *(("api", name) for name in config.gateway.apis),
+        *(("sink", name) for name in config.driver_tables.get("sinks", {})),
         *(("role", name) for name in config.node.roles),
     ]
     return [(kind, name) for kind, name in named if name]

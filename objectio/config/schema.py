@@ -30,6 +30,7 @@ DRIVER_TABLES: Final = {
     "placement": "placement",
     "api": "api",
     "metrics": "exporter",
+    "sinks": "sink",
     "kms": "kms",
     "filter": "filter",
 }
@@ -367,6 +368,24 @@ class StoreSection(Section, frozen=True, kw_only=True):
     scrub_bytes_per_second: Annotated[
         Annotated[float, Meta(gt=0)], Meta(description="How fast that is done, over all devices.")
     ] = 32.0 * MIB
+    lifecycle_interval_seconds: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(
+            description="Pause between two looks at which buckets' lifecycle rules have something to "
+            "do: those that have were changed, or not walked since midnight UTC."
+        ),
+    ] = 60.0
+    lifecycle_rows_per_second: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(description="How many versions and uploads lifecycle looks at, at most."),
+    ] = 20_000.0
+    lifecycle_day_seconds: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(
+            description="How long a day of lifecycle rules is. Anything but 86400 is for tests: days "
+            "are not rounded to midnight then, and every bucket with rules is walked each time."
+        ),
+    ] = 86_400.0
 
 
 class GatewaySection(Section, frozen=True, kw_only=True):
@@ -447,6 +466,15 @@ class MetricsSection(Section, frozen=True, kw_only=True):
     ] = ""
 
 
+class SinksSection(Section, frozen=True, kw_only=True):
+    """Where events of buckets are sent, by the process with the metadata: a table for each sink."""
+
+    event_age_seconds_max: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(description="An event that no target took for so long is given up."),
+    ] = 7 * 86_400.0
+
+
 class FilterSection(Section, frozen=True, kw_only=True):
     """Settings of filters, in a table for each: where one is used is said in `[kv]` and `[osd]`."""
 
@@ -468,4 +496,5 @@ class Sections(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     gateway: GatewaySection = GatewaySection()
     api: ApiSection = ApiSection()
     metrics: MetricsSection = MetricsSection()
+    sinks: SinksSection = SinksSection()
     filter: FilterSection = FilterSection()

@@ -21,6 +21,7 @@ from objectio.hookspecs import (
     placement,
     role,
     shardstore,
+    sinks,
     transport,
 )
 
@@ -33,6 +34,7 @@ ALL: Final[tuple[ModuleType, ...]] = (
     placement,
     shardstore,
     transport,
+    sinks,
     api,
     block,
     role,

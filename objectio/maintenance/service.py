@@ -23,6 +23,7 @@ from objectio.abc.driver import Driver, NoConfig
 from objectio.abc.role import NodeParts, Service
 from objectio.errors import ObjectIOError
 from objectio.iam.credentials import CREDENTIALS_FILE
+from objectio.maintenance.delivery import Delivery, DeliverySettings
 from objectio.maintenance.waiting import Waiting
 from objectio.meta import keys
 from objectio.meta.records import PoolRecord, decode_pool
@@ -64,6 +65,7 @@ class MaintenanceService:
         self._gauges: Gauges | None = None
         self._remote: Any = None
         self._background: asyncio.Task[None] | None = None
+        self._delivery: Delivery | None = None
 
     @property
     def state(self) -> tuple[ClusterState, str]:
@@ -73,6 +75,11 @@ class MaintenanceService:
     async def start(self) -> None:
         parts = self._parts
         self._wanted = await self._find_wanted()
+        if sinks := parts.open_sinks():
+            settings = DeliverySettings(
+                age_seconds_max=parts.config.sinks.event_age_seconds_max,
+            )
+            self._delivery = Delivery(self._kv, sinks, settings, parts.metrics)
         if parts.has("devices"):
             self._topology = _configured(parts.config)
             self._build(parts.part("devices"))
@@ -182,6 +189,8 @@ class MaintenanceService:
     async def _run(self) -> None:
         parts = self._parts
         await self._upkeep.start()
+        if self._delivery is not None:
+            self._delivery.start()
         most = max(pool.code.m for pool in self._pools.all())
         self._gauges = Gauges(self._admin, parts.metrics, most)
         self._state = ("serving", "")
@@ -255,6 +264,8 @@ class MaintenanceService:
         if self._background is not None:
             self._background.cancel()
             await asyncio.gather(self._background, return_exceptions=True)
+        if self._delivery is not None:
+            await self._delivery.stop()
         if hasattr(self, "_upkeep"):
             await self._upkeep.stop()
         if self._remote is not None:

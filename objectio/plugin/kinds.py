@@ -25,6 +25,7 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("placement", "objectio_register_placements", "placement", "placement rule"),
         Kind("shardstore", "objectio_register_shardstores", "shardstore", "shard store"),
         Kind("transport", "objectio_register_transports", "transport", "transport"),
+        Kind("sink", "objectio_register_sinks", "sink", "event sink"),
         Kind("api", "objectio_register_apis", "api", "API front end"),
         Kind("target", "objectio_register_targets", "target", "block target"),
         Kind("role", "objectio_register_roles", "role", "role"),

@@ -27,6 +27,7 @@ from objectio.abc.metrics import Exporter, Metrics, NullMetrics
 from objectio.abc.placement import Placement
 from objectio.abc.role import RoleFactory, Service
 from objectio.abc.shardstore import ShardStore, ShardStoreFactory
+from objectio.abc.sinks import EventSink
 from objectio.config import Config, check_drivers
 from objectio.erasure.code import ErasureCodes
 from objectio.errors import ConfigError, DriverUnavailable, PluginError
@@ -317,6 +318,12 @@ class Node:
         driver = self._choose("placement", name)
         placement: Placement = self._open("placement", "placement", driver)
         return placement
+
+    def open_sinks(self) -> Mapping[str, EventSink]:
+        tables = self.config.driver_tables.get("sinks", {})
+        return {
+            name: self._open("sinks", "sink", self.registry.get("sink", name)) for name in tables
+        }
 
     def open_apis(self) -> Mapping[str, FrontEndFactory]:
         names = self.config.gateway.apis or self.registry.names("api")

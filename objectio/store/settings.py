@@ -24,6 +24,9 @@ class StoreSettings:
     read_hedge_seconds: float = 0.02
     scrub_interval_seconds: float = 0.0
     scrub_bytes_per_second: float = 32.0 * MIB
+    lifecycle_interval_seconds: float = 60.0
+    lifecycle_rows_per_second: float = 20_000.0
+    lifecycle_day_seconds: float = 86_400.0
     threads: int = 4
 
     @property
@@ -55,4 +58,7 @@ def settings_of(section: StoreSection) -> StoreSettings:
         read_hedge_seconds=section.read_hedge_seconds,
         scrub_interval_seconds=section.scrub_interval_seconds,
         scrub_bytes_per_second=section.scrub_bytes_per_second,
+        lifecycle_interval_seconds=section.lifecycle_interval_seconds,
+        lifecycle_rows_per_second=section.lifecycle_rows_per_second,
+        lifecycle_day_seconds=section.lifecycle_day_seconds,
     )

@@ -1,0 +1,1 @@
+"""The kernel's own sinks for events: see `objectio.abc.sinks`."""
