@@ -40,8 +40,9 @@ proto: .venv/.done
 
 # The programs that some tests and the benchmark drive: Debian's own packages, for which it must be root,
 # and Python libraries, which want an environment of their own.
-clients: .venv-clients/.done
+clients:
 	apt-get update -q && apt-get install -qy --no-install-recommends wrk s3cmd rclone restic s3fs fuse
+	$(MAKE) .venv-clients/.done
 
 .venv-clients/.done: tests/clients/requirements.txt
 	$(PYTHON) -m venv .venv-clients
