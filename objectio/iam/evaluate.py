@@ -20,12 +20,25 @@ account's: the bucket's policy can deny, but only the object's ACL and owner can
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from enum import Enum, auto
+from typing import Final, NamedTuple
 
 from objectio.abc.api import Identity
-from objectio.iam.policy import LazyValues, Policy
-from objectio.model.bucket import Acl, ObjectOwnership, PublicAccessBlock
+from objectio.iam.callers import Grade
+from objectio.iam.policy import Answer, Asked, LazyValues, Lookup, Policy
+from objectio.iam.public import is_public_policy
+from objectio.model.bucket import (
+    ALL_USERS,
+    AUTHENTICATED_USERS,
+    Acl,
+    ObjectOwnership,
+    Permission,
+    PublicAccessBlock,
+)
+
+NOTHING_BLOCKED: Final = PublicAccessBlock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +76,7 @@ class Question:
     policy: Policy | None = None
     acls: Acls = Acls()
     ownership: ObjectOwnership = "BucketOwnerEnforced"
-    block: PublicAccessBlock = PublicAccessBlock()
+    block: PublicAccessBlock = NOTHING_BLOCKED
 
 
 class Decision(NamedTuple):
@@ -73,17 +86,181 @@ class Decision(NamedTuple):
     reason: str
 
 
+# S3 user guide, "Access control list (ACL) overview", "Mapping of ACL permissions and access policy
+# permissions", in lower case. WRITE of a bucket lets objects of others be replaced, so to keep them
+# from being deleted would protect nothing.
+_BUCKET_PERMISSIONS: Final[Mapping[str, Permission]] = {
+    "s3:listbucket": "READ",
+    "s3:listbucketversions": "READ",
+    "s3:listbucketmultipartuploads": "READ",
+    "s3:putobject": "WRITE",
+    "s3:deleteobject": "WRITE",
+    "s3:abortmultipartupload": "WRITE",
+    "s3:listmultipartuploadparts": "WRITE",
+    "s3:getbucketacl": "READ_ACP",
+    "s3:putbucketacl": "WRITE_ACP",
+}
+_OBJECT_PERMISSIONS: Final[Mapping[str, Permission]] = {
+    "s3:getobject": "READ",
+    "s3:getobjectversion": "READ",
+    "s3:getobjectacl": "READ_ACP",
+    "s3:getobjectversionacl": "READ_ACP",
+    "s3:putobjectacl": "WRITE_ACP",
+    "s3:putobjectversionacl": "WRITE_ACP",
+}
+# What only the owner of an object may grant, besides what an ACL can.
+_OF_OBJECT_OWNER: Final = frozenset(("s3:getobjectattributes", "s3:getobjectversionattributes"))
+_OF_BUCKET_POLICY: Final = frozenset(
+    ("s3:getbucketpolicy", "s3:putbucketpolicy", "s3:deletebucketpolicy")
+)
+_TAG_KEYS: Final = ("s3:existingobjecttag/", "s3:resourcetag/")
+
+
+class _Caller(NamedTuple):
+    """What the caller's own policies say. `capped`: they allow it, and those of the session do."""
+
+    denied: bool
+    capped: bool
+    session_allows: bool
+
+
 def evaluate(question: Question) -> Decision:
-    if question.identity.is_root:
+    identity = question.identity
+    if identity.is_root:
         return Decision(True, "root of the cluster")
-    return Decision(False, "nothing allows it")
+    action = question.action.lower()
+    asked = Asked(identity, action, question.resource, Lookup(question.values))
+    own = bool(identity.canonical_id) and identity.canonical_id == question.owner
+    if own and identity.is_account_root and action in _OF_BUCKET_POLICY:
+        return Decision(True, "the account's root and the bucket's policy")
+    granted = Answer(False, Grade.NONE) if question.policy is None else question.policy.ask(asked)
+    if granted.denied:
+        return Decision(False, "denied by the resource's policy")
+    caller = _ask_caller(identity, asked)
+    if caller.denied:
+        return Decision(False, "denied by a policy of the caller")
+    grade = granted.allowed
+    if question.policy is not None and question.policy.kind == "trust":
+        return _trusted(own, caller, grade, identity)
+    if not own and question.block.restrict_buckets and question.policy is not None:
+        grade = Grade.NONE if is_public_policy(question.policy) else grade
+    if _belongs_to_other(question, action):
+        return _of_other_owner(question, action, caller)
+    return _of_bucket_owner(question, action, own, caller, grade)
+
+
+def _ask_caller(identity: Identity, asked: Asked) -> _Caller:
+    answers = [policy.ask(asked) for policy in identity.policies]
+    denied = any(answer.denied for answer in answers)
+    allows = identity.is_account_root or any(answer.allowed for answer in answers)
+    session_allows = True
+    if identity.session_policies is not None:
+        answers = [policy.ask(asked) for policy in identity.session_policies]
+        denied = denied or any(answer.denied for answer in answers)
+        session_allows = any(answer.allowed for answer in answers)
+    return _Caller(denied, allows and session_allows, session_allows)
+
+
+def _trusted(own: bool, caller: _Caller, grade: Grade, identity: Identity) -> Decision:
+    """A role's trust policy must always allow it; naming the account leaves it to the account.
+    Who has no account is known by a provider only, and named by the trust policy or not."""
+    if grade is Grade.NONE:
+        return Decision(False, "not trusted")
+    if not identity.account or caller.capped:
+        return Decision(True, "trusted")
+    if own and grade is Grade.DIRECT:
+        return Decision(True, "trusted by name")
+    return Decision(False, "the caller's policies do not allow it")
+
+
+def _of_bucket_owner(
+    question: Question, action: str, own: bool, caller: _Caller, grade: Grade
+) -> Decision:
+    by_acl = _acl_allows(question, action)
+    if own:
+        if caller.capped:
+            return Decision(True, "allowed by the caller's policies")
+        if grade is Grade.DIRECT:
+            return Decision(True, "allowed by the bucket's policy")
+        if caller.session_allows and (grade is Grade.ROLE or by_acl is _Members.GROUP):
+            return Decision(True, "allowed by the bucket's policy or ACL")
+        return Decision(False, "nothing allows it")
+    if grade is Grade.NONE and by_acl is _Members.NONE:
+        return Decision(False, "the owner does not allow it")
+    if not question.identity.account:
+        return Decision(True, "allowed to everyone")
+    if caller.capped:
+        return Decision(True, "allowed by both accounts")
+    return Decision(False, "the caller's account does not allow it")
+
+
+def _belongs_to_other(question: Question, action: str) -> bool:
+    owner = question.acls.object_owner
+    return bool(owner) and owner != question.owner and wants_object(action, question.ownership)
+
+
+def _of_other_owner(question: Question, action: str, caller: _Caller) -> Decision:
+    identity = question.identity
+    own = bool(identity.canonical_id) and identity.canonical_id == question.acls.object_owner
+    if own and caller.capped:
+        return Decision(True, "allowed by the caller's policies")
+    by_acl = _acl_allows(question, action)
+    if by_acl is _Members.NONE:
+        return Decision(False, "the object's owner does not allow it")
+    if not identity.account:
+        return Decision(True, "allowed to everyone by the object's ACL")
+    if caller.capped or (own and caller.session_allows and by_acl is _Members.GROUP):
+        return Decision(True, "allowed by the object's ACL")
+    return Decision(False, "the caller's account does not allow it")
+
+
+class _Members(Enum):
+    """To whom an ACL grants something that is the caller: to the account, or to a group of all."""
+
+    NONE = auto()
+    ACCOUNT = auto()
+    GROUP = auto()
+
+
+def _acl_allows(question: Question, action: str) -> _Members:
+    if question.ownership == "BucketOwnerEnforced":
+        return _Members.NONE
+    permission = _BUCKET_PERMISSIONS.get(action)
+    acl = question.acls.bucket
+    if permission is None:
+        permission = _OBJECT_PERMISSIONS.get(action)
+        acl = question.acls.object
+    if permission is None or acl is None:
+        return _Members.NONE
+    found = _Members.NONE
+    for grant in acl.grants:
+        if grant.permission not in (permission, "FULL_CONTROL"):
+            continue
+        if grant.group:
+            if not question.block.ignore_acls and _is_member(question.identity, grant.grantee):
+                return _Members.GROUP
+        elif question.identity.canonical_id and grant.grantee == question.identity.canonical_id:
+            found = _Members.ACCOUNT
+    return found
+
+
+def _is_member(identity: Identity, group: str) -> bool:
+    if group == ALL_USERS:
+        return True
+    return group == AUTHENTICATED_USERS and bool(identity.account)
 
 
 def wants_object(action: str, ownership: ObjectOwnership) -> bool:
     """Whether an object's owner and ACL can decide, so that they must be read first."""
-    return ownership != "BucketOwnerEnforced" and action.startswith("s3:")
+    lowered = action.lower()
+    return ownership != "BucketOwnerEnforced" and (
+        lowered in _OBJECT_PERMISSIONS or lowered in _OF_OBJECT_OWNER
+    )
 
 
 def wants_tags(identity: Identity, policy: Policy | None) -> bool:
     """Whether a policy asks for the object's tags ("s3:ExistingObjectTag/…"), likewise."""
-    return policy is not None and policy.mentions("s3:existingobjecttag/")
+    policies = [*identity.policies, *(identity.session_policies or ())]
+    if policy is not None:
+        policies.append(policy)
+    return any(item.mentions(prefix) for item in policies for prefix in _TAG_KEYS)

@@ -1,0 +1,204 @@
+"""Texts of policies that stand for many: wildcards and variables (IAM user guide, "IAM JSON policy
+elements: Resource" and "Policy elements: variables and tags"). Pure.
+
+"*" stands for any characters and "?" for one. "${key}" stands for the value that a request has for a
+condition key, "${key, 'default'}" says what it stands for if there is none, and "${*}", "${?}",
+"${$}" are those characters themselves. What a variable stands for is taken literally: a user called
+"*" is not everybody. A text with wildcards is cut at its stars into parts of a known length, so that
+matching never goes back and no policy can make a request slow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from objectio.errors import InvalidRequest
+
+Values = Mapping[str, Sequence[str]]
+"""Condition keys, in any case, and the values that a request has for them. Absent: not in it."""
+
+LazyValues = Callable[[], Values]
+
+_VARIABLE: Final = re.compile(r"\$\{([^{}]*)\}")
+_VARIABLE_NAME: Final = re.compile(r"\s*([^\s,'][^,']*?)\s*(?:,\s*'([^']*)'\s*)?")
+_ESCAPED: Final = frozenset("*?$")
+
+
+class MalformedPolicy(InvalidRequest):
+    """A document that is not a policy, with S3's code in `reason`. IAM's is MalformedPolicyDocument."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="MalformedPolicy")
+
+
+class Lookup:
+    """The values of a request's condition keys, found out when the first is asked for."""
+
+    __slots__ = ("_found", "_values")
+
+    def __init__(self, values: LazyValues) -> None:
+        self._values = values
+        self._found: dict[str, Sequence[str]] | None = None
+
+    def __call__(self, key: str) -> Sequence[str]:
+        """`key` in lower case. Empty if the request has no such key."""
+        if self._found is None:
+            self._found = {name.lower(): values for name, values in self._values().items()}
+        return self._found.get(key, ())
+
+
+class _Wild:
+    """One character, whichever it is."""
+
+
+class Variable(NamedTuple):
+    key: str
+    default: str | None
+
+
+_Item = str | Variable | type[_Wild]
+
+
+class _Part(NamedTuple):
+    """What stands between two stars. `regex` if there are single wildcards in it."""
+
+    text: str
+    regex: re.Pattern[str] | None
+    length: int
+
+    def at(self, text: str, position: int) -> bool:
+        if self.regex is None:
+            return text.startswith(self.text, position)
+        return self.regex.match(text, position) is not None
+
+    def find(self, text: str, start: int, stop: int) -> int:
+        """Where its leftmost occurrence ends; -1 if there is none."""
+        if self.regex is None:
+            found = text.find(self.text, start, stop)
+            return found + self.length if found >= 0 else -1
+        match = self.regex.search(text, start, stop)
+        return match.end() if match is not None else -1
+
+
+def _part(items: Sequence[str | type[_Wild]]) -> _Part:
+    if all(isinstance(item, str) for item in items):
+        text = "".join(item for item in items if isinstance(item, str))
+        return _Part(text, None, len(text))
+    source = "".join(re.escape(item) if isinstance(item, str) else "." for item in items)
+    length = sum(len(item) if isinstance(item, str) else 1 for item in items)
+    return _Part("", re.compile(source, re.DOTALL), length)
+
+
+def _matches(parts: Sequence[_Part], text: str) -> bool:
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
+        return len(text) == first.length and first.at(text, 0)
+    position, end = first.length, len(text) - last.length
+    if end < position or not first.at(text, 0) or not last.at(text, end):
+        return False
+    for part in parts[1:-1]:
+        position = part.find(text, position, end)
+        if position < 0:
+            return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A compiled text. `keys` are those of its variables. `fold` matches without regard to case."""
+
+    source: str
+    parts: tuple[tuple[_Item, ...], ...]
+    ready: tuple[_Part, ...] | None
+    keys: frozenset[str]
+    fold: bool = False
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it stands for one text only, and always for the same."""
+        return len(self.parts) == 1 and all(isinstance(item, str) for item in self.parts[0])
+
+    def matches(self, text: str, lookup: Lookup, *, unresolved: bool = False) -> bool:
+        """`unresolved` is the answer if a variable stands for nothing in this request."""
+        parts = self.ready
+        if parts is None:
+            resolved = self._resolve(lookup)
+            if resolved is None:
+                return unresolved
+            parts = resolved
+        return _matches(parts, text.lower() if self.fold else text)
+
+    def _resolve(self, lookup: Lookup) -> tuple[_Part, ...] | None:
+        parts = []
+        for items in self.parts:
+            part: list[str | type[_Wild]] = []
+            for item in items:
+                if isinstance(item, Variable):
+                    values = lookup(item.key)
+                    # A key of several values is no value.
+                    value = values[0] if len(values) == 1 else item.default
+                    if value is None or len(values) > 1:
+                        return None
+                    part.append(value.lower() if self.fold else value)
+                else:
+                    part.append(item)
+            parts.append(_part(part))
+        return tuple(parts)
+
+
+def compile_pattern(
+    text: str, *, wildcards: bool = True, variables: bool = True, fold: bool = False
+) -> Pattern:
+    """Raises `MalformedPolicy` for a variable that is none."""
+    items: list[_Item | None] = []  # None is a star
+    position = 0
+    if variables:
+        for match in _VARIABLE.finditer(text):
+            items += _plain(text[position : match.start()], wildcards, fold)
+            items.append(_variable(match.group(1)))
+            position = match.end()
+    rest = text[position:]
+    if variables and "${" in rest:
+        raise MalformedPolicy("Policy has an invalid variable")
+    items += _plain(rest, wildcards, fold)
+    parts: list[list[_Item]] = [[]]
+    for item in items:
+        if item is None:
+            parts.append([])
+        else:
+            parts[-1].append(item)
+    keys = frozenset(item.key for item in items if isinstance(item, Variable))
+    ready = None
+    if not keys:
+        ready = tuple(
+            _part([item for item in part if not isinstance(item, Variable)]) for part in parts
+        )
+    return Pattern(text, tuple(tuple(part) for part in parts), ready, keys, fold)
+
+
+def _plain(text: str, wildcards: bool, fold: bool) -> list[_Item | None]:
+    if fold:
+        text = text.lower()
+    if not wildcards:
+        return [text] if text else []
+    items: list[_Item | None] = []
+    for piece in re.split(r"([*?])", text):
+        if piece == "*":
+            items.append(None)
+        elif piece == "?":
+            items.append(_Wild)
+        elif piece:
+            items.append(piece)
+    return items
+
+
+def _variable(text: str) -> _Item:
+    if text in _ESCAPED:
+        return text
+    match = _VARIABLE_NAME.fullmatch(text)
+    if match is None:
+        raise MalformedPolicy("Policy has an invalid variable")
+    return Variable(match.group(1).lower(), match.group(2))
