@@ -316,8 +316,7 @@ class ObjectService(Protocol):
         """Raises `NotFound` (kind bucket, object or version), with `fields["delete_marker"]` true and
         `fields["version_id"]` where the current version is one; `MethodNotAllowed` with the same
         fields and `modified_ms` where the version asked for is; `InvalidRequest` (reason
-        InvalidRequest) where the customer's key is missing or not wanted, `AccessDenied` where it is
-        another."""
+        InvalidRequest) where the customer's key is missing, not wanted, or another."""
         ...
 
     async def head_object(
@@ -382,6 +381,7 @@ class ObjectService(Protocol):
         owner: str,
         source_version_id: str | None = None,
         source_conditions: Conditions | None = None,
+        conditions: Conditions | None = None,
         attributes: ObjectAttributes | None = None,
         encryption: Encryption | None = None,
         source_customer_key: bytes | None = None,
