@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 from objectio.abc.admin import ClusterView, StorageAdmin
 from objectio.abc.metrics import Metrics
 from objectio.abc.objects import ObjectService, Payload
+from objectio.model.bucket import ObjectOwnership
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -31,10 +32,12 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 class Mount(NamedTuple):
     """Where a front end answers: paths that start with `prefix` ("/" takes all that is left). With a
-    `method`, requests of that method for exactly `prefix`, before any other front end is asked."""
+    `method`, requests of that method for exactly `prefix` whose body is of `content_type`, before
+    any other front end is asked."""
 
     prefix: str
     method: str = ""
+    content_type: str = ""
 
 
 class Identity(NamedTuple):
@@ -53,6 +56,7 @@ class Identity(NamedTuple):
     session          whether the credentials are temporary; then `expires_ms` says until when
     tags             of the principal
     role_arn         of the role that a session is of; policies may name the role or the session
+    keys             condition keys that the session brings ("aws:FederatedProvider")
     """
 
     name: str
@@ -69,6 +73,7 @@ class Identity(NamedTuple):
     expires_ms: int = 0
     tags: Mapping[str, str] = MappingProxyType({})
     role_arn: str = ""
+    keys: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     @property
     def is_account_root(self) -> bool:
@@ -219,9 +224,15 @@ class ApiContext:
     directory: Directory | None = None
     identities: Any = None
     """`objectio.iam.admin.IdentityAdmin`: who manages users, keys, roles and sessions."""
+    object_ownership: ObjectOwnership = "BucketOwnerEnforced"
+    """Of new buckets, where who makes one says nothing."""
 
 
 class FrontEnd(Protocol):
+    """May also have ``async def finish_error(response, scope) -> Response``, which is given what
+    `error` made, for what has to be looked up first (CORS headers). What it raises is logged, and
+    answered without any detail."""
+
     @property
     def mounts(self) -> Sequence[Mount]: ...
 

@@ -146,21 +146,24 @@ class Client:
     def get(self, path: str) -> Any:
         return self._ask("GET", path)
 
-    def post(self, path: str) -> Any:
-        return self._ask("POST", path)
+    def post(self, path: str, said: Mapping[str, Any] | None = None) -> Any:
+        """`said` goes along as JSON."""
+        return self._ask("POST", path, said)
 
-    def _ask(self, method: str, path: str) -> Any:
+    def _ask(self, method: str, path: str, said: Mapping[str, Any] | None = None) -> Any:
         import http.client
+        import json
 
         from objectio.errors import ObjectIOError
 
         target = f"{self._url.path}/_admin/v1{path}"
+        sent = b"" if said is None else json.dumps(said).encode()
         connection = self._connection()
         try:
             connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-            for name, value in self._headers(method, target):
+            for name, value in self._headers(method, target, sent):
                 connection.putheader(name, value)
-            connection.endheaders()
+            connection.endheaders(sent or None)
             answer = connection.getresponse()
             body = answer.read(_ANSWER_BYTES_MAX)
         except (OSError, http.client.HTTPException) as error:
@@ -181,17 +184,22 @@ class Client:
             return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS)
         return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
 
-    def _headers(self, method: str, target: str) -> list[tuple[bytes, bytes]]:
+    def _headers(self, method: str, target: str, sent: bytes) -> list[tuple[bytes, bytes]]:
         headers = [(b"host", self._url.netloc.rpartition("@")[2].encode())]
         if method == "POST":
-            headers.append((b"content-length", b"0"))
+            headers.append((b"content-length", b"%d" % len(sent)))
         if self._keys is None:
             return headers
+        from hashlib import sha256
+
         from objectio.iam.credentials import root_credential
         from objectio.iam.signer import sign_request
 
         credential = root_credential(self._keys.access_key, self._keys.secret_key)
-        return sign_request(credential, method, target.encode(), b"", headers)
+        digest = sha256(sent).hexdigest().encode()
+        return sign_request(
+            credential, method, target.encode(), b"", headers, content_sha256=digest
+        )
 
     def _read(self, answer: http.client.HTTPResponse, body: bytes) -> Any:
         import json

@@ -17,8 +17,8 @@ from objectio.abc.role import NodeParts, Service
 from objectio.errors import Unavailable
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.gate import Gate
+from objectio.gateway.identities import Callers
 from objectio.gateway.server import HttpServer
-from objectio.iam.credentials import RootCredentials
 from objectio.store.standalone import Standalone
 
 OPERATORS_API: Final = "admin"
@@ -33,14 +33,20 @@ class HttpHost:
     same supervisor
     """
 
-    def __init__(self, parts: NodeParts, front_ends: Mapping[str, FrontEnd], listen: str) -> None:
+    def __init__(
+        self,
+        parts: NodeParts,
+        front_ends: Mapping[str, FrontEnd],
+        callers: Callers,
+        listen: str,
+    ) -> None:
         """`listen` may be empty."""
         config = parts.config
         self._parts = parts
         app = GatewayApp(
             front_ends,
             Gate(
-                RootCredentials.load(config.data_dir),
+                callers.credentials,
                 region=config.gateway.region,
                 auth_enabled=config.gateway.auth,
             ),
@@ -91,10 +97,12 @@ class HostService:
 
     def __init__(self, parts: NodeParts) -> None:
         self._parts = parts
+        self._callers = Callers(parts)
         self._host: HttpHost | None = None
 
     async def start(self) -> None:
-        parts = self._parts
+        parts, callers = self._parts, self._callers
+        await callers.start()
         front_ends = {}
         if parts.has("admin") and OPERATORS_API in (apis := parts.open_apis()):
             context = ApiContext(
@@ -103,14 +111,17 @@ class HostService:
                 parts.config.gateway.region,
                 admin=parts.part("admin"),
                 cluster=cluster_view(parts, ""),
+                directory=callers.directory,
+                identities=callers.identities,
             )
             front_ends[OPERATORS_API] = apis[OPERATORS_API].build(context)
-        self._host = HttpHost(parts, front_ends, "")
+        self._host = HttpHost(parts, front_ends, callers, "")
         await self._host.start()
 
     async def stop(self) -> None:
         if self._host is not None:
             await self._host.stop()
+        await self._callers.stop()
 
     def health(self) -> Mapping[str, Any]:
         return {"ok": self._host is not None}

@@ -19,6 +19,7 @@ from objectio.abc.driver import Driver, NoConfig
 from objectio.abc.role import NodeParts, Service
 from objectio.errors import Unavailable
 from objectio.gateway.host import HttpHost, cluster_view
+from objectio.gateway.identities import Callers
 from objectio.store.pools import Pools
 from objectio.store.presence import BlobsInUse
 from objectio.store.service import ObjectStore
@@ -31,13 +32,14 @@ _START_SECONDS: Final = 5.0
 
 
 class GatewayService:
-    """Provides `objects`, and what `HttpHost` does."""
+    """Provides `objects`, and what `Callers` and `HttpHost` do."""
 
     def __init__(self, parts: NodeParts) -> None:
         self._parts = parts
         self._store: ObjectStore | None = None
         self._session: Any = None
         self._devices: Any = None
+        self._callers: Callers | None = None
         self._host: HttpHost | None = None
 
     async def start(self) -> None:
@@ -48,17 +50,22 @@ class GatewayService:
             await self._join()
         assert self._store is not None
         parts.provide("objects", self._store)
+        callers = self._callers = Callers(parts)
+        await callers.start()
         context = ApiContext(
             self._store,
             parts.metrics,
             config.gateway.region,
             admin=parts.part("admin"),
             cluster=cluster_view(parts, str(self._store.health().get("pool", ""))),
+            directory=callers.directory,
+            identities=callers.identities,
+            object_ownership=config.gateway.object_ownership,
         )
         front_ends = {name: factory.build(context) for name, factory in parts.open_apis().items()}
         if not front_ends:
             _log.warning("no API front end is installed: only /health is served")
-        self._host = HttpHost(parts, front_ends, config.gateway.listen)
+        self._host = HttpHost(parts, front_ends, callers, config.gateway.listen)
         await self._host.start()
 
     def _build_store(self, devices: Any, pools: Pools, upkeep: Any) -> None:
@@ -105,6 +112,8 @@ class GatewayService:
     async def stop(self) -> None:
         if self._host is not None:
             await self._host.stop()
+        if self._callers is not None:
+            await self._callers.stop()
         if self._store is not None:
             await self._store.stop()
         if self._session is not None:

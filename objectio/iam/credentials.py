@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from objectio.abc.api import Identity
-from objectio.errors import ConfigError
+from objectio.errors import ConfigError, CredentialsMalformed
 
 logger = logging.getLogger("objectio.iam")
 
@@ -65,15 +65,23 @@ class Credential:
 class CredentialStore(Protocol):
     def lookup(self, access_key: str) -> Credential | None: ...
 
+    def session(self, access_key: str, token: str) -> Credential:
+        """Temporary credentials, which mean something with their token only. Raises
+        `CredentialsMalformed`."""
+        ...
+
 
 class StaticCredentials:
     """A fixed set of credentials in memory."""
 
     def __init__(self, credentials: Iterable[Credential]) -> None:
-        self._by_access_key = {item.access_key: item for item in credentials}
+        self.by_access_key = {item.access_key: item for item in credentials}
 
     def lookup(self, access_key: str) -> Credential | None:
-        return self._by_access_key.get(access_key)
+        return self.by_access_key.get(access_key)
+
+    def session(self, access_key: str, token: str) -> Credential:
+        raise invalid_token()
 
 
 class RootCredentials(StaticCredentials):
@@ -96,6 +104,12 @@ class RootCredentials(StaticCredentials):
             except FileNotFoundError:
                 found = _create(path)
         return cls(root_credential(*found))
+
+
+def invalid_token() -> CredentialsMalformed:
+    return CredentialsMalformed(
+        "The provided token is malformed or otherwise invalid.", reason="InvalidToken"
+    )
 
 
 def root_credential(access_key: str, secret_key: str) -> Credential:

@@ -9,10 +9,19 @@ import msgspec
 
 from objectio import errors
 from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Response, Scope, Send
-from objectio_api_admin.routes import ARN, PREFIX, MalformedRequest, Operation, find
+from objectio_api_admin.routes import (
+    ARN,
+    BODY_BYTES_MAX,
+    PREFIX,
+    MalformedRequest,
+    Operation,
+    Order,
+    find,
+)
 
 _MOUNTS: Final = (Mount(PREFIX),)
 _RETRY_AFTER_SECONDS: Final = 1
+_TOLD: Final = (errors.InvalidRequest, errors.NotFound, errors.AlreadyExists, errors.NotEmpty)
 _T = TypeVar("_T")
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -20,6 +29,8 @@ _STATUSES: Final[Mapping[type[Exception], int]] = {
     MalformedRequest: 400,
     errors.InvalidRequest: 409,  # the request is right, the state of the store is not
     errors.NotFound: 404,
+    errors.AlreadyExists: 409,
+    errors.NotEmpty: 409,
     errors.CommitConflict: 503,
     errors.InsufficientShards: 503,
     errors.WriteQuorumFailed: 503,
@@ -37,7 +48,7 @@ _STATUSES: Final[Mapping[type[Exception], int]] = {
 
 # What is said of errors whose own text may tell more than the caller is to know.
 _MESSAGES: Final[Mapping[type[Exception], str]] = {
-    errors.PayloadTooLarge: "No operation takes a body.",
+    errors.PayloadTooLarge: "The operation takes no body, or none of this size.",
     errors.PayloadError: "The body is not as its headers say.",
     errors.UnknownAccessKey: "There is no such access key.",
     errors.SignatureMismatch: "The signature does not fit: is the secret key right?",
@@ -54,7 +65,7 @@ _MESSAGES: Final[Mapping[type[Exception], str]] = {
 
 class AdminFrontEnd:
     def __init__(self, context: ApiContext) -> None:
-        self._asked = {"admin": context.admin, "cluster": context.cluster}
+        self._asked = {"admin": context.admin, "cluster": context.cluster, "context": context}
 
     @property
     def mounts(self) -> Sequence[Mount]:
@@ -65,8 +76,9 @@ class AdminFrontEnd:
         route = operation.route
         return Access(
             action=f"admin:{route.action}",
-            resource=ARN + route.resource.format(osd=operation.osd),
+            resource=ARN + route.resource.format(osd=operation.osd, name=operation.name),
             operation=operation,
+            body_bytes_max=BODY_BYTES_MAX if route.body is not None else 0,
         )
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +87,11 @@ class AdminFrontEnd:
         asked = self._asked[operation.route.asks]
         if asked is None:
             raise errors.OperationNotImplemented("no part of this node manages storage")
-        body = _encode(await operation.route.answer(asked, operation.osd))
+        route = operation.route
+        said: int | Order = operation.osd
+        if route.asks == "context":
+            said = Order(operation.name, await _read(request, route.body))
+        body = _encode(await route.answer(asked, said))
         headers = _headers(request.request_id, body)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -97,10 +113,21 @@ class AdminFrontEnd:
         return Response(status, headers, body)
 
 
+async def _read(request: Request, kind: type[msgspec.Struct] | None) -> msgspec.Struct | None:
+    if kind is None:
+        return None
+    try:
+        return msgspec.json.decode(await request.body.read_all(), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        # The body may hold a secret: only what was expected is said.
+        what = str(error) if isinstance(error, msgspec.ValidationError) else "it is not JSON"
+        raise MalformedRequest(f"the body cannot be read: {what}") from None
+
+
 def _message(error: Exception) -> str:
     """The text of an error is shown where it was written for operators: what cannot be done now,
-    and what does not exist."""
-    if isinstance(error, errors.InvalidRequest | errors.NotFound) and error.message:
+    what does not exist, and what is there already."""
+    if isinstance(error, _TOLD) and error.message:
         return error.message
     return _find(_MESSAGES, error) or "Something went wrong; the server's log says what."
 

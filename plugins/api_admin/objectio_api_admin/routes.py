@@ -6,34 +6,59 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import msgspec
+
 from objectio.abc.admin import ClusterView, StorageAdmin
-from objectio.errors import InvalidRequest, MethodNotAllowed, NotFound
+from objectio.abc.api import Account, ApiContext
+from objectio.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    NotEmpty,
+    NotFound,
+    OperationNotImplemented,
+)
+from objectio.iam.admin import IdentityAdmin
 
 PREFIX: Final = "/_admin"
 ARN: Final = "arn:objectio:admin:::"
 OSD: Final = "{osd}"
+NAME: Final = "{name}"
+BODY_BYTES_MAX: Final = 64 * 1024
 
 _OSD_DIGITS_MAX: Final = 9
+_NAMED: Final = frozenset({"accounts"})
+"""What a name follows in a path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`path` is below the prefix and may have `{osd}` as a segment; `resource` is the end of the
-    ARN, likewise. `answer` makes the value that is sent as JSON, out of what the context has by the
-    name `asks`; the OSD is -1 where the path has none."""
+    """`path` is below the prefix and may have `{osd}` or `{name}` as a segment; `resource` is the end
+    of the ARN, likewise. `answer` makes the value that is sent as JSON, out of what the context has
+    by the name `asks`, and of the OSD, which is -1 where the path has none. One that asks for the
+    whole `context` is given the `Order` in place of the OSD. `body` is what it takes as JSON."""
 
     method: str
     path: str
     action: str
     resource: str
-    answer: Callable[[Any, int], Awaitable[Any]]
-    asks: Literal["admin", "cluster"] = "admin"
+    answer: Callable[[Any, Any], Awaitable[Any]]
+    asks: Literal["admin", "cluster", "context"] = "admin"
+    body: type[msgspec.Struct] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     route: Route
-    osd: int
+    osd: int = -1
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The name in the path, and the body as the route says its type."""
+
+    name: str
+    body: Any
 
 
 class MalformedRequest(InvalidRequest):
@@ -61,6 +86,57 @@ async def _cluster(cluster: ClusterView, osd: int) -> Any:
 
 async def _cluster_map(cluster: ClusterView, osd: int) -> Any:
     return await cluster.cluster_map()
+
+
+class NewAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is left out is made."""
+
+    display_name: str
+    id: str = ""
+    canonical_id: str = ""
+    email: str = ""
+    access_key: str = ""
+    secret_key: str = ""
+
+
+async def _accounts(context: ApiContext, order: Order) -> Any:
+    return {"accounts": [_shown(each) for each in await _identities(context).list_accounts()]}
+
+
+async def _create_account(context: ApiContext, order: Order) -> Any:
+    wanted: NewAccount = order.body
+    account, key = await _identities(context).create_account(
+        wanted.display_name,
+        account=wanted.id,
+        canonical_id=wanted.canonical_id,
+        email=wanted.email,
+        access_key=wanted.access_key,
+        secret_key=wanted.secret_key,
+    )
+    return {**_shown(account), "access_key": key.key.access_key, "secret_key": key.secret_key}
+
+
+async def _delete_account(context: ApiContext, order: Order) -> Any:
+    identities = _identities(context)
+    for account in await identities.list_accounts():
+        if account.id == order.name:
+            owned = await context.objects.list_buckets(owner=account.canonical_id, limit=1)
+            if owned:
+                raise NotEmpty(f"account {account.id} owns buckets: {owned[0].name}")
+            await identities.delete_account(account.id)
+            return _shown(account)
+    raise NotFound(f"there is no account {order.name}", kind="account")
+
+
+def _identities(context: ApiContext) -> IdentityAdmin:
+    if context.identities is None:
+        raise OperationNotImplemented("no identities are managed from this node")
+    found: IdentityAdmin = context.identities
+    return found
+
+
+def _shown(account: Account) -> dict[str, str]:
+    return account._asdict()
 
 
 ROUTES: Final = (
@@ -102,6 +178,24 @@ ROUTES: Final = (
     Route("GET", "/v1/doctor", "Diagnose", "doctor", _findings),
     Route("GET", "/v1/cluster", "GetCluster", "cluster", _cluster, "cluster"),
     Route("GET", "/v1/cluster/map", "GetClusterMap", "cluster", _cluster_map, "cluster"),
+    Route("GET", "/v1/accounts", "ListAccounts", "account/*", _accounts, "context"),
+    Route(
+        "POST",
+        "/v1/accounts",
+        "CreateAccount",
+        "account/*",
+        _create_account,
+        "context",
+        body=NewAccount,
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/delete",
+        "DeleteAccount",
+        "account/{name}",
+        _delete_account,
+        "context",
+    ),
 )
 
 _BY_PATH: Final[dict[tuple[str, ...], dict[str, Route]]] = {}
@@ -115,10 +209,13 @@ def find(method: str, path: bytes, query: bytes) -> Operation:
         segments = path.decode("ascii").removeprefix(PREFIX).split("/")[1:]
     except UnicodeDecodeError:
         segments = []
-    osd = -1
+    osd, name = -1, ""
     if len(segments) > 2 and segments[1] == "disks":
         osd = _osd(segments[2])
         segments[2] = OSD
+    elif len(segments) > 2 and segments[1] in _NAMED:
+        name = _name(segments[2])
+        segments[2] = NAME
     by_method = _BY_PATH.get(tuple(segments))
     if by_method is None:
         raise NotFound("there is no such thing to ask for", kind="path")
@@ -127,10 +224,16 @@ def find(method: str, path: bytes, query: bytes) -> Operation:
         raise MethodNotAllowed("method", method=method, allowed=sorted(by_method))
     if query:
         raise MalformedRequest("a query string means nothing here")
-    return Operation(route, osd)
+    return Operation(route, osd, name)
 
 
 def _osd(text: str) -> int:
     if not text.isdecimal() or not text.isascii() or len(text) > _OSD_DIGITS_MAX:
         raise NotFound("an OSD is named by its number", kind="osd")
     return int(text)
+
+
+def _name(text: str) -> str:
+    if not text or not text.isprintable() or "%" in text:
+        raise NotFound("this is no name", kind="path")
+    return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 
@@ -26,6 +27,7 @@ from objectio.iam.signer import sign_request
 from objectio.model.cluster import ClusterMap, Osd, OsdId
 from objectio.testing.api import call
 from objectio.testing.cluster import LocalServer
+from objectio.testing.identities import memory_identities
 from objectio.testing.objects import MemoryObjects
 
 
@@ -154,7 +156,13 @@ def admin():
 @pytest.fixture
 def front_end(admin):
     return AdminFactory().build(
-        ApiContext(objects=MemoryObjects(), metrics=NullMetrics(), admin=admin, cluster=admin)
+        ApiContext(
+            objects=MemoryObjects(),
+            metrics=NullMetrics(),
+            admin=admin,
+            cluster=admin,
+            identities=memory_identities().identities,
+        )
     )
 
 
@@ -171,20 +179,23 @@ def ask(front_end):
 
 
 class Server(LocalServer):
-    def ask(self, method, path, keys=None):
+    def ask(self, method, path, keys=None, sent=b""):
         """(status, body) of a request; `keys` sign it."""
         host, port = self.address
         headers = [(b"host", f"{host}:{port}".encode())]
         if method == "POST":
-            headers.append((b"content-length", b"0"))
+            headers.append((b"content-length", b"%d" % len(sent)))
         if keys is not None:
-            headers = sign_request(root_credential(*keys), method, path.encode(), b"", headers)
+            digest = hashlib.sha256(sent).hexdigest().encode()
+            headers = sign_request(
+                root_credential(*keys), method, path.encode(), b"", headers, content_sha256=digest
+            )
         connection = http.client.HTTPConnection(host, port, timeout=30)
         try:
             connection.putrequest(method, path, skip_host=True)
             for name, value in headers:
                 connection.putheader(name, value)
-            connection.endheaders()
+            connection.endheaders(sent or None)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from objectio_api_admin.routes import OSD, ROUTES
+from objectio_api_admin.routes import NAME, OSD, ROUTES
 
 from objectio.testing.api import FrontEndConformance, Sample
 
@@ -15,7 +15,14 @@ class TestAdmin(FrontEndConformance):
 
     @pytest.fixture
     def samples(self):
-        return [Sample(route.method, f"/_admin{route.path.replace(OSD, '3')}") for route in ROUTES]
+        return [
+            Sample(
+                route.method,
+                f"/_admin{route.path.replace(OSD, '3').replace(NAME, '123456789012')}",
+                body=b'{"display_name": "one"}' if route.body else b"",
+            )
+            for route in ROUTES
+        ]
 
     @pytest.fixture
     def unknown(self):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from objectio_api_admin.frontend import AdminFactory
-from objectio_api_admin.routes import OSD, ROUTES
+from objectio_api_admin.routes import NAME, OSD, ROUTES
 
 from objectio import errors
 from objectio.abc.api import ANONYMOUS, ApiContext
@@ -16,13 +16,21 @@ from objectio.abc.metrics import NullMetrics
 from objectio.testing.api import NOBODY, call
 from objectio.testing.objects import MemoryObjects
 
+ACCOUNT_ROOT = NOBODY._replace(
+    arn="arn:aws:iam::123456789012:root", account="123456789012", canonical_id="c"
+)
+
 every_route = pytest.mark.parametrize(
     "route", ROUTES, ids=lambda route: f"{route.method} {route.path}"
 )
 
 
 def path_of(route):
-    return f"/_admin{route.path.replace(OSD, '3')}"
+    return f"/_admin{fill(route.path)}"
+
+
+def fill(text):
+    return text.replace(OSD, "3").replace(NAME, "123456789012")
 
 
 # Who may not. The table is the only way in, so no route can be forgotten here.
@@ -50,7 +58,7 @@ def test_with_a_wrong_secret_a_route_is_closed(server, route):
 
 @every_route
 async def test_nobody_but_the_root_gets_to_the_store(admin, ask, route):
-    for identity in (ANONYMOUS, NOBODY):
+    for identity in (ANONYMOUS, NOBODY, ACCOUNT_ROOT):
         status, said = await ask(route.method, path_of(route)[len("/_admin") :], identity=identity)
         assert status == 403
         assert said["error"]["code"] in ("Unauthenticated", "AccessDenied")
@@ -68,7 +76,7 @@ async def test_a_route_asks_the_gate_for_its_action(front_end, admin, route):
         allows=lambda action, resource: asked.append((action, resource)) or False,
     )
     assert answer.status == 403
-    resource = f"arn:objectio:admin:::{route.resource.replace(OSD, '3')}"
+    resource = f"arn:objectio:admin:::{fill(route.resource)}"
     assert asked == [(f"admin:{route.action}", resource)]
     assert admin.asked == []
 
@@ -175,6 +183,25 @@ async def test_a_query_is_refused(ask):
     assert (status, said["error"]["code"]) == (400, "MalformedRequest")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"canary",
+        b'{"display_name": "x", "secret_key": 5}',
+        b'{"display_name": "x", "canary": 1}',
+        b'["canary"]',
+        b'{"display_name": "canary',
+        b"\xff",
+    ],
+)
+async def test_a_body_that_is_no_account(ask, body):
+    status, said = await ask("POST", "/v1/accounts", body=body)
+    assert (status, said["error"]["code"]) == (400, "MalformedRequest")
+    assert b"canary" not in body or body.startswith(b"{") or "canary" not in str(said)
+
+
 async def test_a_body_is_refused(ask, admin):
     status, _ = await ask("POST", "/v1/scrub", body=b"{}")
     assert status == 413
@@ -208,3 +235,36 @@ def test_the_readme_names_every_route():
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     rows = set(re.findall(r"^\| (GET|POST) \| `([^`]+)` \| `admin:(\w+)`", readme, re.MULTILINE))
     assert rows == {(route.method, route.path, route.action) for route in ROUTES}
+
+
+# Accounts, at a real server.
+
+
+def test_accounts(server):
+    def ask(method, path, said=None):
+        body = b"" if said is None else json.dumps(said).encode()
+        status, answer = server.ask(method, f"/_admin/v1{path}", server.credentials, body)
+        return status, json.loads(answer)
+
+    wanted = {"display_name": "Anna", "email": "anna@example.com"}
+    status, made = ask("POST", "/accounts", wanted)
+    assert status == 200
+    assert re.fullmatch("[0-9]{12}", made["id"])
+    assert (len(made["access_key"]), len(made["secret_key"])) == (20, 40)
+    assert ask("POST", "/accounts", wanted)[0] == 409
+    assert ask("POST", "/accounts", wanted | {"email": "", "id": made["id"]})[0] == 409
+    status, said = ask("GET", "/accounts")
+    assert [each["email"] for each in said["accounts"]] == ["anna@example.com"]
+    assert made["secret_key"] not in str(said)
+    keys = made["access_key"], made["secret_key"]
+    status, body = server.ask("GET", "/_admin/v1/accounts", keys)
+    assert (status, json.loads(body)["error"]["code"]) == (403, "AccessDenied")
+    assert ask("POST", f"/accounts/{made['id']}/delete")[0] == 200
+    assert ask("POST", f"/accounts/{made['id']}/delete")[0] == 404
+    status, body = server.ask("GET", "/_admin/v1/accounts", keys)
+    assert json.loads(body)["error"]["code"] == "UnknownAccessKey"
+    assert ask("GET", "/accounts") == (200, {"accounts": []})
+    assert made["secret_key"].encode() not in server.log_path.read_bytes()
+    written = b"".join(path.read_bytes() for path in server.data_dir.rglob("*") if path.is_file())
+    assert made["access_key"].encode() in written
+    assert made["secret_key"].encode() not in written

@@ -1,0 +1,283 @@
+"""Who there is, in memory: what every request asks, answered without waiting.
+
+Theory of operation. The rows of identities are few and change seldom, so each gateway keeps all of
+them, decoded. It reads them when it starts and follows their changes; what this process changes
+itself is in here before the change is acknowledged. What a request needs, a `Credential` with its
+`Identity` and compiled policies, is put together when a key is first used, and forgotten whenever
+anything changes. The root of the cluster is always there.
+
+Between a change in another process and hearing of it there is a moment. So a request whose key is
+unknown here, or whose signature is wrong, is verified once more after its key's row was read anew
+(`refresh`): a key that was just made works at every gateway. Both cases take the same steps.
+
+Secrets are sealed in the rows (`objectio.iam.vault`), and open here only in credentials of keys that
+are in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Final
+
+from objectio.abc.api import Account, Identity
+from objectio.errors import ObjectIOError, Unavailable
+from objectio.iam import managed, rows, tokens
+from objectio.iam.credentials import (
+    Credential,
+    StaticCredentials,
+    invalid_token,
+)
+from objectio.iam.holdings import Holdings
+from objectio.iam.policy import Policy
+from objectio.iam.vault import IdentityKV, Vault, rows_of
+
+_log: Final = logging.getLogger("objectio.iam")
+
+SECRETS: Final = "secrets"
+"""The purpose of the seal of secret keys."""
+CREDENTIALS_CACHED_MAX: Final = 10_000
+_RETRY_SECONDS: Final = 1.0
+_PURPOSES: Final = (SECRETS, tokens.PURPOSE)
+
+
+@lru_cache(maxsize=4096)
+def compile_policy(document: str) -> Policy:
+    return Policy.parse(document.encode(), kind="identity")
+
+
+class IdentityDirectory:
+    """Implements `objectio.abc.api.Directory` and `objectio.iam.credentials.CredentialStore`.
+
+    root     credentials of the cluster's root, which need no rows
+    follows  whether others may change the rows: other processes of the cluster
+    """
+
+    def __init__(
+        self,
+        kv: IdentityKV,
+        vault: Vault,
+        root: StaticCredentials,
+        *,
+        follows: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._kv = kv
+        self._vault = vault
+        self._root = root
+        self._clock = clock
+        self.follows = follows
+        self._held = Holdings()
+        self._credentials: dict[str, Credential] = {}
+        self._sessions: dict[str, Credential] = {}
+        self._following: asyncio.Task[None] | None = None
+        self._forget()
+
+    async def start(self) -> None:
+        """Reads all there is. Where that is elsewhere and cannot be had now, it is read later."""
+        if not self.follows:
+            await self.load()
+            return
+        with contextlib.suppress(Unavailable):
+            await self.load()
+        self._following = asyncio.create_task(self._follow(), name="identities")
+
+    async def stop(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._following
+
+    def is_root_key(self, access_key: str) -> bool:
+        return access_key in self._root.by_access_key
+
+    # What a request asks.
+
+    def lookup(self, access_key: str) -> Credential | None:
+        found = self._credentials.get(access_key)
+        return self._make_credential(access_key) if found is None else found
+
+    def session(self, access_key: str, token: str) -> Credential:
+        """Temporary credentials. Raises `CredentialsMalformed` (InvalidToken, ExpiredToken)."""
+        found = self._sessions.get(token)
+        if found is None:
+            found = self._make_session(token)
+        if found.access_key != access_key:
+            raise invalid_token()
+        if found.identity.expires_ms <= self._clock() * 1000:
+            raise tokens.expired_token()
+        return found
+
+    def by_canonical_id(self, canonical_id: str) -> Account | None:
+        return self._held.by_canonical_id.get(canonical_id)
+
+    def by_email(self, email: str) -> Account | None:
+        return self._held.by_email.get(email.lower())
+
+    def by_account(self, account: str) -> Account | None:
+        return self._held.by_account.get(account)
+
+    async def refresh(self, access_key: str, token: str) -> None:
+        """Read anew what a request was refused for, since it may have just been made or changed."""
+        await self._open_seals()
+        if token:
+            session = tokens.open_session(self._vault.opened(tokens.PURPOSE), token)
+            known = session.holder == "root" or self._held.find_id(session.id) is not None
+            if not known:
+                await self.load()
+            return
+        row = rows.key(access_key)
+        raw = await self._kv.aget(row)
+        self.apply([(row, raw)])
+        if raw is None:
+            return
+        key = rows.decode_key(raw)
+        missing = self._held.find_id(key.user) is None if key.user else False
+        if missing or key.account not in self._held.accounts:
+            await self.load()
+
+    # Making credentials.
+
+    def _make_credential(self, access_key: str) -> Credential | None:
+        key = self._held.keys.get(access_key)
+        if key is None or not key.active:
+            return None
+        account = self._held.by_account.get(key.account)
+        if account is None:
+            return None
+        identity = self._identify(account, "user" if key.user else "root", key.user, access_key)
+        if identity is None:
+            return None
+        secret = self._vault.opened(SECRETS).open(key.secret, access_key)
+        made = Credential(access_key, secret.decode(), identity)
+        if len(self._credentials) >= CREDENTIALS_CACHED_MAX:
+            self._forget()
+        self._credentials[access_key] = made
+        return made
+
+    def _make_session(self, token: str) -> Credential:
+        session = tokens.open_session(self._vault.opened(tokens.PURPOSE), token)
+        account = self._held.by_account.get(session.account)
+        found = account and self._identify(
+            account, session.holder, session.id, session.access_key, session
+        )
+        if not found:  # it, or whoever it is a session of, was deleted
+            raise invalid_token()
+        made = Credential(session.access_key, session.secret_key, found)
+        if len(self._sessions) >= CREDENTIALS_CACHED_MAX:
+            self._sessions.clear()
+        self._sessions[token] = made
+        return made
+
+    def _identify(
+        self,
+        account: Account,
+        holder: tokens.Holder,
+        holder_id: str,
+        access_key: str,
+        session: tokens.Session | None = None,
+    ) -> Identity | None:
+        """None where there is no such principal (any more)."""
+        arn = f"arn:aws:iam::{account.id}"
+        made = Identity(
+            account.display_name,
+            f"{arn}:root",
+            access_key,
+            account=account.id,
+            canonical_id=account.canonical_id,
+            display_name=account.display_name,
+            user_id=account.id,
+        )
+        if session is not None:
+            made = made._replace(
+                session=True,
+                expires_ms=session.expires_ms,
+                tags=session.tags,
+                keys=session.keys,
+                session_policies=tuple(map(compile_policy, session.policies)) or None,
+            )
+        if holder == "root":
+            return made
+        row = self._held.find(rows.USERS if holder == "user" else rows.ROLES, account.id, holder_id)
+        if row is None:
+            return None
+        made = made._replace(
+            policies=tuple(map(compile_policy, self._documents(account.id, row))),
+            tags={**row.tags, **made.tags},
+        )
+        if isinstance(row, rows.UserRow):
+            return made._replace(
+                name=row.name, arn=f"{arn}:user{row.path}{row.name}", user_id=row.id
+            )
+        assert session is not None
+        return made._replace(
+            name=session.name,
+            arn=f"arn:aws:sts::{account.id}:assumed-role/{row.name}/{session.name}",
+            user_id=f"{row.id}:{session.name}",
+            role_arn=f"{arn}:role{row.path}{row.name}",
+        )
+
+    def _documents(self, account: str, row: rows.UserRow | rows.RoleRow) -> list[str]:
+        """All that says what a user or role may do."""
+        holders: list[rows.UserRow | rows.RoleRow | rows.GroupRow] = [row]
+        if isinstance(row, rows.UserRow):
+            holders += self._held.groups_of(account, row.id)
+        found = list(chain.from_iterable(each.policies.values() for each in holders))
+        arns = dict.fromkeys(chain.from_iterable(each.attached for each in holders))
+        return found + [
+            self._held.managed_document(account, arn) or managed.DENY_ALL for arn in arns
+        ]
+
+    # Keeping up.
+
+    async def load(self) -> None:
+        """Everything anew."""
+        fresh = Holdings()
+        for row, value in await rows_of(self._kv, rows.IDENTITIES):
+            fresh.put(row, value)
+        self._held = fresh
+        self._forget()
+        await self._open_seals()
+
+    def apply(self, changed: Iterable[tuple[bytes, bytes | None]]) -> None:
+        for row, value in changed:
+            self._held.put(row, value)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._credentials = dict(self._root.by_access_key)
+        self._sessions = {}
+
+    async def _open_seals(self) -> None:
+        """As far as there are any. Without them the root can still call."""
+        for purpose in _PURPOSES:
+            try:
+                await self._vault.open(purpose, create=False)
+            except ObjectIOError as error:
+                if self._held.keys:
+                    _log.warning("secrets of users cannot be opened: %s", error)
+                return
+
+    async def _follow(self) -> None:
+        async for change in self._kv.watch(rows.IDENTITIES):
+            reset: bool = change.reset
+            while True:
+                try:
+                    await (self.load() if reset else self._read(change.keys))
+                    break
+                except Unavailable as error:
+                    _log.info("reading identities: %s", error)
+                except Exception:
+                    _log.exception("reading identities")
+                reset = True
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _read(self, changed: Sequence[bytes]) -> None:
+        values = await self._kv.aget_many(changed)
+        self.apply(zip(changed, values, strict=True))
+        await self._open_seals()

@@ -1,0 +1,98 @@
+"""`Identities`: all that there is to manage of identities, and temporary credentials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from objectio.abc.api import Identity
+from objectio.errors import AccessDenied
+from objectio.iam import tokens
+from objectio.iam.accounts import Accounts
+from objectio.iam.admin import (
+    ROLE_SESSION_SECONDS_MAX,
+    ROOT_SESSION_SECONDS_MAX,
+    SESSION_SECONDS_MIN,
+    USER_SESSION_SECONDS_MAX,
+    Role,
+    TemporaryCredentials,
+)
+from objectio.iam.catalog import Catalog
+from objectio.iam.registry import INLINE_POLICIES_CHARS_MAX, check_document, check_tags, invalid
+
+_SESSION_NAME: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+
+
+class Identities(Accounts, Catalog):
+    """Implements `objectio.iam.admin.IdentityAdmin`."""
+
+    async def assume_role(
+        self,
+        role: Role,
+        session: str,
+        *,
+        seconds: int = 3_600,
+        policies: Sequence[str] = (),
+        tags: Mapping[str, str] = {},
+        keys: Mapping[str, Sequence[str]] = {},
+    ) -> TemporaryCredentials:
+        if not _SESSION_NAME.fullmatch(session):
+            raise invalid("A session's name has 2 to 64 characters out of A-Z a-z 0-9 _+=,.@-")
+        longest = min(role.session_seconds_max, ROLE_SESSION_SECONDS_MAX)
+        if not SESSION_SECONDS_MIN <= seconds <= longest:
+            raise invalid(
+                "The requested DurationSeconds exceeds the MaxSessionDuration set for this role "
+                f"({longest} seconds), or is below {SESSION_SECONDS_MIN}."
+            )
+        check_tags(tags)
+        for policy in policies:
+            check_document(policy, "identity", INLINE_POLICIES_CHARS_MAX)
+        return await self._begin(
+            tokens.Session(
+                tokens.make_access_key(tokens.ACCESS_KEY_PREFIX),
+                tokens.make_secret_key(),
+                role.account,
+                "role",
+                role.id,
+                session,
+                self._now_ms() + seconds * 1000,
+                tuple(policies),
+                dict(tags),
+                {name: tuple(values) for name, values in keys.items()},
+            )
+        )
+
+    async def get_session_token(
+        self, identity: Identity, *, seconds: int = 43_200
+    ) -> TemporaryCredentials:
+        if identity.is_root or identity.session or not identity.account:
+            raise AccessDenied("Cannot call GetSessionToken with these credentials.")
+        root = identity.is_account_root
+        if not SESSION_SECONDS_MIN <= seconds <= USER_SESSION_SECONDS_MAX:
+            raise invalid(
+                f"DurationSeconds is {SESSION_SECONDS_MIN} to {USER_SESSION_SECONDS_MAX}."
+            )
+        if root:
+            seconds = min(seconds, ROOT_SESSION_SECONDS_MAX)
+        return await self._begin(
+            tokens.Session(
+                tokens.make_access_key(tokens.ACCESS_KEY_PREFIX),
+                tokens.make_secret_key(),
+                identity.account,
+                "root" if root else "user",
+                "" if root else identity.user_id,
+                identity.name,
+                self._now_ms() + seconds * 1000,
+            )
+        )
+
+    async def _begin(self, session: tokens.Session) -> TemporaryCredentials:
+        seal = await self._vault.open(tokens.PURPOSE)
+        assert seal is not None
+        token = tokens.seal_session(seal, session)
+        await self._directory.refresh(session.access_key, token)
+        credential = self._directory.session(session.access_key, token)
+        return TemporaryCredentials(
+            session.access_key, session.secret_key, token, session.expires_ms, credential.identity
+        )

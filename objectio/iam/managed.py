@@ -1,0 +1,43 @@
+"""Managed policies that are there from the beginning, under the ARNs that AWS has given them. Those
+that say the same here: of the services that there are."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from objectio.iam.admin import ManagedPolicy
+
+
+def _policy(number: int, name: str, actions: list[str], path: str = "/") -> ManagedPolicy:
+    statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    return ManagedPolicy(
+        account="aws",
+        name=name,
+        path=path,
+        id=f"ANPA{number:016}",
+        created_ms=0,
+        document=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+    )
+
+
+_ALL: Final = (
+    _policy(1, "AdministratorAccess", ["*"]),
+    _policy(2, "PowerUserAccess", ["s3:*", "sts:*"]),
+    _policy(3, "ReadOnlyAccess", ["s3:Get*", "s3:List*", "iam:Get*", "iam:List*"]),
+    _policy(4, "AmazonS3FullAccess", ["s3:*"]),
+    _policy(5, "AmazonS3ReadOnlyAccess", ["s3:Get*", "s3:List*"]),
+    _policy(6, "IAMFullAccess", ["iam:*"]),
+    _policy(7, "IAMReadOnlyAccess", ["iam:Get*", "iam:List*"]),
+    _policy(8, "AmazonSNSFullAccess", ["sns:*"]),
+    _policy(9, "AmazonSNSReadOnlyAccess", ["sns:GetTopicAttributes", "sns:List*"]),
+)
+POLICIES: Final = {policy.arn: policy for policy in _ALL}
+
+DENY_ALL: Final = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}],
+    }
+)
+"""In place of a policy that is attached and cannot be found."""
