@@ -10,8 +10,11 @@ from objectio.meta.records import ObjectRecord
 
 
 def check_write(conditions: Conditions, current: ObjectRecord | None) -> None:
-    """Before a version is replaced or deleted. Raises `PreconditionFailed`, or `NotFound` where
-    If-Match names a version of an object that does not exist, as S3 does."""
+    """Before a version becomes the current one. Raises `PreconditionFailed`, or `NotFound` where
+    If-Match names a version of an object that does not exist, as S3 does. One whose current version
+    is a delete marker does not exist."""
+    if current is not None and current.delete_marker:
+        current = None
     if conditions.if_match:
         if current is None:
             raise NotFound("there is no such object", kind="object")
@@ -19,6 +22,20 @@ def check_write(conditions: Conditions, current: ObjectRecord | None) -> None:
             raise PreconditionFailed("the object has another ETag", condition="If-Match")
     if current is not None and _matches(conditions.if_none_match, current.etag):
         raise PreconditionFailed("the object exists", condition="If-None-Match")
+
+
+def check_delete(conditions: Conditions, record: ObjectRecord) -> None:
+    """Before a version, or a delete marker, is deleted or a delete marker put on top of it."""
+    if conditions.if_match and not _matches(conditions.if_match, record.etag):
+        raise PreconditionFailed("the object has another ETag", condition="If-Match")
+    if _matches(conditions.if_none_match, record.etag):
+        raise PreconditionFailed("the object exists", condition="If-None-Match")
+    if conditions.if_modified_at not in (None, record.modified_ms // 1000):
+        raise PreconditionFailed(
+            "the object is of another time", condition="x-amz-if-match-last-modified-time"
+        )
+    if conditions.if_size not in (None, record.size):
+        raise PreconditionFailed("the object has another size", condition="x-amz-if-match-size")
 
 
 def check_read(conditions: Conditions, info: ObjectInfo, *, copying: bool = False) -> None:

@@ -1,51 +1,42 @@
-"""Objects: put, get, delete, copy. One commit makes a version visible, and lets go of the one
-before."""
+"""Objects: put, get, delete, copy. What becomes of the versions of a key, `objectio.store.versions`
+says; here are the bytes."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 import msgspec
 from typing_extensions import Buffer
 
-from objectio.abc.kv import Absent, Check, Equals
 from objectio.abc.objects import (
     NULL_VERSION,
     Conditions,
     Deleted,
     DeleteTarget,
+    Encryption,
     ObjectAttributes,
     ObjectInfo,
     Origin,
     Payload,
     PayloadDigests,
 )
-from objectio.errors import CommitConflict, InvalidRequest, NotFound, ObjectIOError, Unavailable
+from objectio.errors import InvalidRequest, ObjectIOError, OperationNotImplemented
 from objectio.kv.store import KVStore
 from objectio.limits import OBJECT_KEY_BYTES_MAX
-from objectio.meta import keys
-from objectio.meta.buckets import COMMIT_TRIES, Bucket, Buckets
+from objectio.meta.buckets import Buckets
 from objectio.meta.records import (
     BlobRef,
-    BlobRow,
     ObjectRecord,
-    decode_manifest,
-    decode_object,
-    encode,
 )
 from objectio.store.conditions import check_read, check_write
 from objectio.store.copying import CopyPayload
-from objectio.store.garbage import Write, garbage_row
+from objectio.store.locks import check_bucket
 from objectio.store.pools import Pools
-from objectio.store.presence import BlobsInUse, Upkeep
+from objectio.store.presence import BlobsInUse
 from objectio.store.read import BlobReads
-from objectio.store.write import BlobWriter, Written
-
-
-def now_ms() -> int:
-    return int(time.time() * 1000)
+from objectio.store.versions import Versions, now_ms
+from objectio.store.write import BlobWriter
 
 
 class Objects:
@@ -53,56 +44,34 @@ class Objects:
         self,
         kv: KVStore,
         buckets: Buckets,
+        versions: Versions,
         pools: Pools,
         writer: BlobWriter,
         reads: BlobReads,
         in_use: BlobsInUse,
-        upkeep: Upkeep,
     ) -> None:
         self._kv = kv
         self._buckets = buckets
+        self._versions = versions
         self._pools = pools
         self._writer = writer
         self._reads = reads
         self._in_use = in_use
-        self._upkeep = upkeep
 
     # Reading.
 
-    async def _find(
-        self, bucket: str, key: bytes, version_id: str | None
-    ) -> tuple[bytes, bytes, ObjectRecord]:
-        """The row, its value, and the record with the manifest's part if it has one."""
-        found = await self._buckets.find(bucket)
-        row = keys.object(found.id, key)
-        for _ in range(COMMIT_TRIES):
-            raw = await self._kv.aget(row)
-            if version_id is not None and (raw is None or version_id != NULL_VERSION):
-                raise NotFound("no such version", kind="version", bucket=bucket, key=key)
-            if raw is None:
-                raise _no_such_object(bucket, key)
-            record = await self._whole(decode_object(raw))
-            if record is not None:
-                return row, raw, record
-        raise Unavailable("too many writers of one key at once", key=key)
-
-    async def _whole(self, record: ObjectRecord) -> ObjectRecord | None:
-        """The record with blobs and part sizes; None if it was replaced since it was read."""
-        if not record.manifest:
-            return record
-        raw = await self._kv.aget(keys.manifest(record.manifest))
-        if raw is None:
-            return None
-        manifest = decode_manifest(raw)
-        return msgspec.structs.replace(record, blobs=manifest.blobs, part_sizes=manifest.part_sizes)
-
     async def get(self, bucket: str, key: bytes, version_id: str | None) -> OpenObject:
+        place = await self._buckets.find(bucket)
         while True:
-            row, raw, record = await self._find(bucket, key, version_id)
+            found = await self._versions.find(place, key, version_id)
+            record = found.record
             self._in_use.pin(record.blobs)
             # Where reads wait, it may have been replaced, and collected, before it was pinned.
-            if self._kv.fast_reads or await self._still(row, raw, record.blobs):
-                return OpenObject(record.info(key), record.blobs, self._reads, self._in_use)
+            if self._kv.fast_reads or await self._still(found.row, found.raw, record.blobs):
+                info = record.info(
+                    key, latest=found.latest, versioned=bool(place.record.versioning)
+                )
+                return OpenObject(info, record.blobs, self._reads, self._in_use)
 
     async def _still(self, row: bytes, raw: bytes, pinned: Sequence[BlobRef]) -> bool:
         """Whether the row is as it was read; if not, what was pinned is let go."""
@@ -115,8 +84,10 @@ class Objects:
         return same
 
     async def head(self, bucket: str, key: bytes, version_id: str | None) -> ObjectInfo:
-        _, _, record = await self._find(bucket, key, version_id)
-        return record.info(key)
+        place = await self._buckets.find(bucket)
+        found = await self._versions.find(place, key, version_id)
+        versioned = bool(place.record.versioning)
+        return found.record.info(key, latest=found.latest, versioned=versioned)
 
     # Writing.
 
@@ -127,108 +98,36 @@ class Objects:
         payload: Payload,
         attributes: ObjectAttributes,
         owner: str,
-        conditions: Conditions | None,
+        conditions: Conditions | None = None,
+        encryption: Encryption | None = None,
+        origin: Origin | None = None,
     ) -> ObjectInfo:
         check_key(key)
         found = await self._buckets.find(bucket)
+        check_bucket(found.record, attributes)
+        if encryption is not None:
+            raise OperationNotImplemented("the store does not encrypt")
         if conditions is not None:  # again in the commit; here so that no body is sent for nothing
-            check_write(conditions, await self._current(found, key))
+            check_write(conditions, await self._versions.current(found, key))
         if payload.size == 0:
-            return await self._put_empty(found, key, payload, attributes, owner, conditions)
+            digests = await _empty_digests(payload)
+            record = make_record(0, digests, attributes, owner)
+            record = await self._versions.put(
+                found, key, record, conditions=conditions, origin=origin
+            )
+            return record.info(key, versioned=bool(found.record.versioning))
         self._kv.check_ready()  # before a body is sent for nothing
         written = await self._writer.write(self._pools.current, payload)
-        record = make_record(payload.size, written.digests, attributes, owner, [written.ref], ())
+        record = make_record(payload.size, written.digests, attributes, owner, [written.ref])
         try:
-            await self.commit(found, key, record, conditions, [written], [], [])
+            record = await self._versions.put(
+                found, key, record, conditions=conditions, origin=origin, written=[written]
+            )
         except BaseException:
             self._writer.give_up(written.ref)
             raise
         self._writer.done(written.ref)
-        return record.info(key)
-
-    async def _put_empty(
-        self,
-        bucket: Bucket,
-        key: bytes,
-        payload: Payload,
-        attributes: ObjectAttributes,
-        owner: str,
-        conditions: Conditions | None,
-    ) -> ObjectInfo:
-        if await payload.read():
-            raise InvalidRequest("a body where none was declared", reason="InvalidRequest")
-        payload.digest(b"")
-        record = make_record(0, payload.finish(), attributes, owner, [], ())
-        await self.commit(bucket, key, record, conditions, [], [], [])
-        return record.info(key)
-
-    async def commit(
-        self,
-        bucket: Bucket,
-        key: bytes,
-        record: ObjectRecord,
-        conditions: Conditions | None,
-        written: Sequence[Written],
-        more_checks: Sequence[Check],
-        more_writes: Sequence[Write],
-    ) -> None:
-        """Make `record` the current version: all of it or nothing, whoever else writes the key.
-
-        A conflict over the object's own row is tried again with what is there then; one over
-        `more_checks` is the caller's to explain, and raises `CommitConflict`.
-        """
-        row = keys.object(bucket.id, key)
-        new_rows: list[Write] = [(row, encode(record))]
-        for blob in written:
-            new_rows.append((keys.blob(blob.ref.blob), encode(BlobRow(blob.ref, bucket.id, key))))
-            if blob.missing:
-                new_rows.append((keys.repair(blob.ref.blob), encode(blob.missing)))
-        for _ in range(COMMIT_TRIES):
-            raw = await self._kv.aget(row)
-            if raw == new_rows[0][1] and (written or record.manifest):  # names that are ours alone
-                return  # an engine that tried again after a failure had been through before
-            old = None if raw is None else decode_object(raw)
-            if conditions is not None:
-                check_write(conditions, old)
-            check: Check = Absent(row) if raw is None else Equals(row, raw)
-            writes = [*new_rows, *more_writes]
-            if old is not None:
-                gone = await self._let_go(old)
-                if gone is None:
-                    continue
-                writes += gone
-            try:
-                await self._kv.commit([bucket.check, check, *more_checks], writes)
-            except CommitConflict as conflict:
-                if conflict.fields.get("check") == check:
-                    continue
-                if conflict.fields.get("check") == bucket.check:
-                    bucket = await self._buckets.find(bucket.record.name)
-                    if keys.object(bucket.id, key) != row:
-                        raise _no_such_bucket(bucket) from None
-                    continue
-                raise
-            if old is not None:
-                self._upkeep.garbage()
-            if any(blob.missing for blob in written):
-                self._upkeep.repairs()
-            return
-        raise Unavailable("too many writers of one key at once", key=key)
-
-    async def _let_go(self, old: ObjectRecord) -> list[Write] | None:
-        """The writes that hand what an old version held over to the collector; None if somebody
-        else did so meanwhile."""
-        whole = await self._whole(old)
-        if whole is None:
-            return None
-        writes: list[Write] = [garbage_row(whole.blobs)] if whole.blobs else []
-        if old.manifest:
-            writes.append((keys.manifest(old.manifest), None))
-        return writes
-
-    async def _current(self, bucket: Bucket, key: bytes) -> ObjectRecord | None:
-        raw = await self._kv.aget(keys.object(bucket.id, key))
-        return None if raw is None else decode_object(raw)
+        return record.info(key, versioned=bool(found.record.versioning))
 
     async def update(
         self,
@@ -236,26 +135,10 @@ class Objects:
         key: bytes,
         change: Callable[[ObjectInfo], ObjectAttributes],
         version_id: str | None,
-        origin: Origin | None,
+        origin: Origin | None = None,
     ) -> ObjectInfo:
-        for _ in range(COMMIT_TRIES):
-            row, raw, record = await self._find(bucket, key, version_id)
-            said = change(record.info(key))
-            new = msgspec.structs.replace(
-                decode_object(raw),
-                headers=dict(said.headers),
-                metadata=dict(said.metadata),
-                tags=dict(said.tags),
-                acl=said.acl,
-                retention=said.retention,
-                legal_hold=said.legal_hold,
-            )
-            try:
-                await self._kv.commit([Equals(row, raw)], [(row, encode(new))])
-            except CommitConflict:
-                continue
-            return new.info(key)
-        raise Unavailable("too many writers of one key at once", key=key)
+        found = await self._buckets.find(bucket)
+        return await self._versions.update(found, key, version_id, change, origin=origin)
 
     # Deleting.
 
@@ -266,29 +149,15 @@ class Objects:
         bypass_governance: bool = False,
         origin: Origin | None = None,
     ) -> Deleted:
-        key, version_id, conditions = target
-        check_key(key)
-        found = await self._buckets.find(bucket)
-        row = keys.object(found.id, key)
-        for _ in range(COMMIT_TRIES):
-            raw = await self._kv.aget(row)
-            if version_id is not None and version_id != NULL_VERSION:
-                raw = None
-            old = None if raw is None else decode_object(raw)
-            if conditions is not None:
-                check_write(conditions, old)
-            if raw is None or old is None:
-                return Deleted()
-            gone = await self._let_go(old)
-            if gone is None:
-                continue
-            try:
-                await self._kv.commit([Equals(row, raw)], [(row, None), *gone])
-            except CommitConflict:
-                continue
-            self._upkeep.garbage()
-            return Deleted(old.info(key))
-        raise Unavailable("too many writers of one key at once", key=key)
+        check_key(target.key)
+        return await self._versions.delete(
+            await self._buckets.find(bucket),
+            target.key,
+            target.version_id,
+            conditions=target.conditions,
+            bypass_governance=bypass_governance,
+            origin=origin,
+        )
 
     async def delete_many(
         self,
@@ -319,15 +188,19 @@ class Objects:
         source_version_id: str | None,
         source_conditions: Conditions | None,
         attributes: ObjectAttributes | None,
+        conditions: Conditions | None = None,
+        encryption: Encryption | None = None,
+        origin: Origin | None = None,
     ) -> ObjectInfo:
         source = await self.get(source_bucket, source_key, source_version_id)
         try:
             if source_conditions is not None:
                 check_read(source_conditions, source.info, copying=True)
+            kept = attributes or _kept(source.info.attributes)
             payload = CopyPayload(source)
             try:
                 return await self.put(
-                    bucket, key, payload, attributes or _kept(source.info.attributes), owner, None
+                    bucket, key, payload, kept, owner, conditions, encryption, origin
                 )
             finally:
                 await payload.close()
@@ -379,10 +252,9 @@ def make_record(
     digests: PayloadDigests,
     attributes: ObjectAttributes,
     owner: str,
-    blobs: Sequence[BlobRef],
-    part_sizes: Sequence[int],
-    manifest: bytes = b"",
+    blobs: Sequence[BlobRef] = (),
 ) -> ObjectRecord:
+    """Of an object in one piece. Its version id is for `Versions.put` to give."""
     return ObjectRecord(
         size,
         digests.etag,
@@ -396,8 +268,7 @@ def make_record(
         dict(attributes.metadata),
         dict(digests.checksums),
         list(blobs),
-        list(part_sizes),
-        manifest,
+        [],
         tags=dict(attributes.tags),
         acl=attributes.acl,
         retention=attributes.retention,
@@ -406,17 +277,16 @@ def make_record(
 
 
 def _kept(attributes: ObjectAttributes) -> ObjectAttributes:
-    """What a copy keeps: a checksum made of those of parts means nothing for the copy."""
-    if attributes.checksum_type != "COMPOSITE":
-        return attributes
-    return msgspec.structs.replace(attributes, checksum_algorithm="", checksum_type="")
+    """What a copy keeps: a checksum made of those of parts means nothing for the copy, and what
+    protects the source is for who copies to say anew."""
+    kept = msgspec.structs.replace(attributes, acl=None, retention=None, legal_hold=False)
+    if kept.checksum_type != "COMPOSITE":
+        return kept
+    return msgspec.structs.replace(kept, checksum_algorithm="", checksum_type="")
 
 
-def _no_such_object(bucket: str, key: bytes) -> NotFound:
-    return NotFound("there is no such object", kind="object", bucket=bucket, key=key)
-
-
-def _no_such_bucket(bucket: Bucket) -> NotFound:
-    return NotFound(
-        f"bucket {bucket.record.name} was deleted", kind="bucket", bucket=bucket.record.name
-    )
+async def _empty_digests(payload: Payload) -> PayloadDigests:
+    if await payload.read():
+        raise InvalidRequest("a body where none was declared", reason="InvalidRequest")
+    payload.digest(b"")
+    return payload.finish()

@@ -46,6 +46,7 @@ from objectio.store.readers import Readers
 from objectio.store.settings import StoreSettings
 from objectio.store.stripes import Stripes
 from objectio.store.uploads import Uploads
+from objectio.store.versions import Versions
 from objectio.store.write import BlobWriter
 
 
@@ -98,14 +99,17 @@ class ObjectStore:
         self._buckets = Buckets(kv)
         self._documents = Documents(kv, self._buckets)
         self._listings = Listings(kv)
-        self._objects = Objects(kv, self._buckets, pools, self.writer, self.reads, in_use, upkeep)
+        self.versions = Versions(kv, self._buckets, self._documents, upkeep)
+        self._objects = Objects(
+            kv, self._buckets, self.versions, pools, self.writer, self.reads, in_use
+        )
         self._uploads = Uploads(
             kv,
             self._buckets,
             pools,
             self.writer,
             upkeep,
-            self._objects,
+            self.versions,
             settings.part_size_bytes_min,
         )
         devices.listen(self.readers)
@@ -209,7 +213,9 @@ class ObjectStore:
         encryption: Encryption | None = None,
         origin: Origin | None = None,
     ) -> ObjectInfo:
-        return await self._objects.put(bucket, key, payload, attributes, owner, conditions)
+        return await self._objects.put(
+            bucket, key, payload, attributes, owner, conditions, encryption, origin
+        )
 
     async def get_object(
         self,
@@ -276,6 +282,7 @@ class ObjectStore:
         owner: str,
         source_version_id: str | None = None,
         source_conditions: Conditions | None = None,
+        conditions: Conditions | None = None,
         attributes: ObjectAttributes | None = None,
         encryption: Encryption | None = None,
         source_customer_key: bytes | None = None,
@@ -290,6 +297,9 @@ class ObjectStore:
             source_version_id,
             source_conditions,
             attributes,
+            conditions,
+            encryption,
+            origin,
         )
 
     # Listings.
@@ -335,7 +345,7 @@ class ObjectStore:
         initiator: str = "",
         encryption: Encryption | None = None,
     ) -> UploadInfo:
-        return await self._uploads.create(bucket, key, attributes, owner, initiator)
+        return await self._uploads.create(bucket, key, attributes, owner, initiator, encryption)
 
     async def get_upload(self, bucket: str, key: bytes, upload_id: str) -> UploadInfo:
         return await self._uploads.get(bucket, key, upload_id)
@@ -364,7 +374,9 @@ class ObjectStore:
         customer_key: bytes | None = None,
         origin: Origin | None = None,
     ) -> ObjectInfo:
-        return await self._uploads.complete(bucket, key, upload_id, parts, conditions, check)
+        return await self._uploads.complete(
+            bucket, key, upload_id, parts, conditions, check, origin
+        )
 
     async def abort_upload(self, bucket: str, key: bytes, upload_id: str) -> None:
         await self._uploads.abort(bucket, key, upload_id)

@@ -16,15 +16,23 @@ from objectio.abc.kv import Absent, Check, Equals
 from objectio.abc.objects import (
     CompletePart,
     Conditions,
+    Encryption,
     ObjectAttributes,
     ObjectInfo,
+    Origin,
     PartInfo,
     PartListing,
     Payload,
     PayloadDigests,
     UploadInfo,
 )
-from objectio.errors import CommitConflict, InvalidRequest, NotFound, Unavailable
+from objectio.errors import (
+    CommitConflict,
+    InvalidRequest,
+    NotFound,
+    OperationNotImplemented,
+    Unavailable,
+)
 from objectio.kv.keys import decode_uint, prefix_end
 from objectio.kv.store import KVStore
 from objectio.limits import KV_SCAN_ROWS_MAX, PART_NUMBER_MAX
@@ -35,6 +43,7 @@ from objectio.meta.records import (
     BlobRow,
     EndedUpload,
     Manifest,
+    ObjectRecord,
     PartRecord,
     UploadRecord,
     decode_ended,
@@ -44,9 +53,11 @@ from objectio.meta.records import (
 )
 from objectio.store.ended import clean_upload
 from objectio.store.garbage import Write, garbage_row
-from objectio.store.objects import Objects, check_key, make_record, now_ms
+from objectio.store.locks import check_bucket
+from objectio.store.objects import check_key, make_record
 from objectio.store.pools import Pools
 from objectio.store.presence import Upkeep
+from objectio.store.versions import Versions, now_ms
 from objectio.store.write import BlobWriter
 
 _log: Final = logging.getLogger("objectio.store")
@@ -76,7 +87,7 @@ class Uploads:
         pools: Pools,
         writer: BlobWriter,
         upkeep: Upkeep,
-        objects: Objects,
+        versions: Versions,
         part_size_bytes_min: int,
     ) -> None:
         self._kv = kv
@@ -84,7 +95,7 @@ class Uploads:
         self._pools = pools
         self._writer = writer
         self._upkeep = upkeep
-        self._objects = objects
+        self._versions = versions
         self._part_size_bytes_min = part_size_bytes_min
         self._cleaning: set[asyncio.Task[None]] = set()
 
@@ -117,9 +128,13 @@ class Uploads:
         attributes: ObjectAttributes,
         owner: str,
         initiator: str = "",
+        encryption: Encryption | None = None,
     ) -> UploadInfo:
         check_key(key)
+        if encryption is not None:
+            raise OperationNotImplemented("the store does not encrypt")
         found = await self._buckets.find(bucket)
+        check_bucket(found.record, attributes)
         upload_id = os.urandom(_UPLOAD_ID_BYTES)
         record = UploadRecord(
             now_ms(),
@@ -224,6 +239,7 @@ class Uploads:
         parts: Sequence[CompletePart],
         conditions: Conditions | None,
         check: Callable[[Sequence[PartInfo]], PayloadDigests] | None,
+        origin: Origin | None = None,
     ) -> ObjectInfo:
         found, upload = await self._find(bucket, key, upload_id)
         numbers = [part.number for part in parts]
@@ -234,28 +250,18 @@ class Uploads:
         records, checks = await self._read_parts(upload, parts)
         infos = [record.info(number) for number, record in zip(numbers, records, strict=True)]
         digests = (check or multipart_digests)(infos)
-        blobs = [ref for record in records for ref in record.blobs]
-        sizes = [record.size for record in records]
-        ended: list[Write] = [
-            (upload.row, None),
-            (keys.ended(upload.id), encode(EndedUpload(numbers))),
-        ]
-        manifest = b""
-        if len(parts) > _PARTS_INLINE_MAX:
-            manifest = os.urandom(_UPLOAD_ID_BYTES)
-            ended.append((keys.manifest(manifest), encode(Manifest(blobs, sizes))))
-        record = make_record(
-            sum(sizes),
-            digests,
-            upload.record.attributes(),
-            upload.record.owner,
-            [] if manifest else blobs,
-            [] if manifest else sizes,
-            manifest,
-        )
+        record, writes = _assemble(upload.record, numbers, records, digests)
+        ended = EndedUpload(numbers)
+        writes += [(upload.row, None), (keys.ended(upload.id), encode(ended))]
         try:
-            await self._objects.commit(
-                found, key, record, conditions, [], [upload.check, *checks], ended
+            record = await self._versions.put(
+                found,
+                key,
+                record,
+                conditions=conditions,
+                origin=origin,
+                checks=[upload.check, *checks],
+                writes=writes,
             )
         except asyncio.CancelledError:
             self._in_background(self._clean_if_ended(upload.id))
@@ -264,8 +270,14 @@ class Uploads:
             if conflict.fields.get("check") == upload.check:
                 raise _no_such_upload(upload_id) from None
             raise InvalidRequest("a part was replaced meanwhile", reason="InvalidPart") from None
-        self._in_background(self._clean(upload.id, EndedUpload(numbers)))
-        return msgspec.structs.replace(record, part_sizes=sizes).info(key)
+        self._in_background(self._clean(upload.id, ended))
+        whole = msgspec.structs.replace(
+            record,
+            part_sizes=[each.size for each in records],
+            part_numbers=numbers,
+            part_checksums=[each.checksums for each in records],
+        )
+        return whole.info(key, versioned=bool(found.record.versioning))
 
     async def _read_parts(
         self, upload: _Upload, parts: Sequence[CompletePart]
@@ -342,6 +354,34 @@ def multipart_digests(parts: Sequence[PartInfo]) -> PayloadDigests:
     for part in parts:
         digest.update(bytes.fromhex(part.etag))
     return PayloadDigests(f"{digest.hexdigest()}-{len(parts)}")
+
+
+def _assemble(
+    upload: UploadRecord,
+    numbers: list[int],
+    parts: Sequence[PartRecord],
+    digests: PayloadDigests,
+) -> tuple[ObjectRecord, list[Write]]:
+    """The object of these parts, and what is to be written besides it."""
+    manifest = Manifest(
+        [ref for part in parts for ref in part.blobs],
+        [part.size for part in parts],
+        numbers,
+        [part.checksums for part in parts],
+    )
+    record = make_record(sum(manifest.part_sizes), digests, upload.attributes(), upload.owner)
+    if len(parts) > _PARTS_INLINE_MAX:
+        manifest_id = os.urandom(_UPLOAD_ID_BYTES)
+        record = msgspec.structs.replace(record, manifest=manifest_id)
+        return record, [(keys.manifest(manifest_id), encode(manifest))]
+    record = msgspec.structs.replace(
+        record,
+        blobs=manifest.blobs,
+        part_sizes=manifest.part_sizes,
+        part_numbers=manifest.part_numbers,
+        part_checksums=manifest.part_checksums,
+    )
+    return record, []
 
 
 def _agree(record: PartRecord, part: CompletePart) -> bool:

@@ -8,13 +8,30 @@ import time
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from objectio import limits
-from objectio.abc.objects import BucketInfo, ObjectInfo, PartInfo, UploadInfo
+from objectio.abc.objects import (
+    NULL_VERSION,
+    BucketInfo,
+    EncryptionInfo,
+    ObjectAttributes,
+    ObjectInfo,
+    PartInfo,
+    UploadInfo,
+)
 from objectio.errors import AlreadyExists, InvalidRequest, NotEmpty, NotFound
-from objectio.model.bucket import LOCK, Versioning
+from objectio.model.bucket import (
+    ENCRYPTION,
+    LOCK,
+    DefaultEncryption,
+    ObjectLock,
+    Retention,
+    Versioning,
+    decode_document,
+)
 
 _BUCKET_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.))*[a-z0-9]")
 _IPV4 = re.compile(r"\d+\.\d+\.\d+\.\d+")
@@ -22,8 +39,10 @@ _IPV4 = re.compile(r"\d+\.\d+\.\d+\.\d+")
 
 @dataclass(slots=True)
 class MemoryObject:
+    """A version; `info` as it is while it is the current one."""
+
     info: ObjectInfo
-    data: bytes
+    data: bytes = b""
 
 
 @dataclass(slots=True)
@@ -42,19 +61,75 @@ class MemoryUpload:
 class MemoryBucket:
     info: BucketInfo
     documents: dict[str, bytes] = field(default_factory=dict)
-    objects: dict[bytes, MemoryObject] = field(default_factory=dict)
-    keys: list[bytes] = field(default_factory=list)  # those of `objects`, sorted
+    versions: dict[bytes, list[MemoryObject]] = field(default_factory=dict)  # newest first
+    keys: list[bytes] = field(default_factory=list)  # those of `versions`, sorted
     uploads: dict[tuple[bytes, str], MemoryUpload] = field(default_factory=dict)
+    count: int = 0
 
-    def put(self, stored: MemoryObject) -> None:
-        key = stored.info.key
-        if key not in self.objects:
+    def current(self, key: bytes) -> MemoryObject | None:
+        """Be it an object or a delete marker."""
+        return self.versions[key][0] if key in self.versions else None
+
+    def find(self, key: bytes, version_id: str) -> MemoryObject | None:
+        return next(
+            (each for each in self.versions.get(key, []) if each.info.version_id == version_id),
+            None,
+        )
+
+    def put(self, stored: MemoryObject) -> MemoryObject | None:
+        """On top of the others. Returns the version that it replaced for good, if any."""
+        key, version_id = stored.info.key, NULL_VERSION
+        if self.info.versioning == "Enabled":
+            self.count += 1
+            version_id = f"{self.count:032x}"
+        replaced = self.find(key, version_id)
+        if replaced is not None:
+            self.remove(replaced)
+        stored.info = msgspec.structs.replace(
+            stored.info,
+            version_id=version_id,
+            versioned=bool(self.info.versioning),
+            attributes=self._retained(stored.info),
+            encryption=self._encrypted(stored.info),
+        )
+        if key not in self.versions:
             insort(self.keys, key)
-        self.objects[key] = stored
+            self.versions[key] = []
+        self.versions[key].insert(0, stored)
+        return replaced
 
-    def pop(self, key: bytes) -> MemoryObject:
-        del self.keys[bisect_left(self.keys, key)]
-        return self.objects.pop(key)
+    def remove(self, stored: MemoryObject) -> None:
+        key = stored.info.key
+        self.versions[key].remove(stored)
+        if not self.versions[key]:
+            del self.versions[key]
+            del self.keys[bisect_left(self.keys, key)]
+
+    def shown(self, stored: MemoryObject) -> ObjectInfo:
+        return msgspec.structs.replace(
+            stored.info,
+            is_latest=self.current(stored.info.key) is stored,
+            versioned=bool(self.info.versioning),
+        )
+
+    def _retained(self, info: ObjectInfo) -> ObjectAttributes:
+        document = self.documents.get(LOCK)
+        default = None if document is None else decode_document(document, ObjectLock).default
+        if default is None or info.attributes.retention is not None or info.is_delete_marker:
+            return info.attributes
+        until = datetime.fromtimestamp(info.modified_ms / 1000, UTC) + timedelta(days=default.days)
+        until = until.replace(year=until.year + default.years)
+        retention = Retention(mode=default.mode, until_ms=int(until.timestamp() * 1000))
+        return msgspec.structs.replace(info.attributes, retention=retention)
+
+    def _encrypted(self, info: ObjectInfo) -> EncryptionInfo | None:
+        document = self.documents.get(ENCRYPTION)
+        if document is None or info.encryption is not None or info.is_delete_marker:
+            return info.encryption
+        default = decode_document(document, DefaultEncryption)
+        return EncryptionInfo(
+            method=default.method, key_id=default.key_id, bucket_key=default.bucket_key
+        )
 
 
 class MemoryBuckets:
@@ -70,7 +145,10 @@ class MemoryBuckets:
             name: (
                 bucket.info,
                 dict(bucket.documents),
-                {key: (stored.info, stored.data) for key, stored in bucket.objects.items()},
+                {
+                    key: [(stored.info, stored.data) for stored in versions]
+                    for key, versions in bucket.versions.items()
+                },
                 {
                     key: (upload.info, {n: (p.info, p.data) for n, p in upload.parts.items()})
                     for key, upload in bucket.uploads.items()
@@ -111,7 +189,7 @@ class MemoryBuckets:
 
     async def delete_bucket(self, name: str) -> None:
         bucket = self._bucket(name)
-        if bucket.objects or bucket.uploads:
+        if bucket.versions or bucket.uploads:
             raise NotEmpty("the bucket is not empty", bucket=name)
         del self._buckets[name]
 
