@@ -391,10 +391,11 @@ class Versions:
         judge: Callable[[ObjectRecord], bool] | None = None,
         bypass_governance: bool = False,
         origin: Origin | None = None,
+        checks: Sequence[Check] = (),
     ) -> Deleted:
         """As `ObjectService.delete_object`. `judge` is asked about the version that `version_id`
         names, or the current one, as it is when the commit happens: if it says no, or there is none,
-        nothing is done."""
+        nothing is done. A conflict over `checks` raises `CommitConflict`."""
         for _ in range(COMMIT_TRIES):
             change = Change(bucket, key, origin, bypass=bypass_governance)
             if version_id is None:
@@ -416,11 +417,12 @@ class Versions:
                 done = await self._delete_version(change, found)
             if done is None:
                 continue
+            change.checks += checks
             try:
                 if change.writes:
                     await self._commit(change)
             except CommitConflict as conflict:
-                bucket = await self._again(change, conflict)
+                bucket = await self._again(change, conflict, checks)
                 continue
             return done
         raise _too_many_writers(key)
