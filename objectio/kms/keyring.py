@@ -53,6 +53,7 @@ _HEADER_BYTES: Final = 1 + _ID_BYTES + _SALT_BYTES
 _WRAPPED_BYTES: Final = _HEADER_BYTES + KEY_BYTES + 16
 _LABEL: Final = b"objectio key ring v1\0"
 _NONCE: Final = bytes(12)  # the key is fresh, so the nonce need not be
+_ARN: Final = re.compile(r"arn:[a-z-]+:kms:[a-z0-9-]*:[0-9]*:(?:key|alias)/(.+)")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9/_+=,.@-]{0,127}")
 
 
@@ -94,8 +95,8 @@ class KeyRing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def key_name(key_id: str) -> str:
     """What a key is called in the ring: without "arn:aws:kms:…:key/" and "alias/"."""
-    if key_id.startswith("arn:"):
-        key_id = key_id.rpartition(":")[2].removeprefix("key/")
+    if found := _ARN.fullmatch(key_id):
+        return found[1]
     return key_id.removeprefix("alias/")
 
 

@@ -59,7 +59,7 @@ class DataKeys:
             return record, _cipher(record, plain)
         if wanted.method not in _BY_KMS:
             raise InvalidRequest(
-                f"{wanted.method!r} is no method of encryption", reason="InvalidEncryptionAlgorithm"
+                f"{wanted.method!r} is no method of encryption", reason="InvalidArgument"
             )
         key_id = self._key_id(wanted)
         context = dict(wanted.context)

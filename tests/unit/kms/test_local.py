@@ -197,7 +197,15 @@ def test_keys_have_the_names_that_aws_gives_them_too(key_id, name):
     assert unwrap(ring, name, wrap(ring, key_id, PLAIN, {}), {}) == PLAIN
 
 
-@pytest.mark.parametrize("name", ["", "-a", "a b", "a\n", "x" * 129, "alias/a", "arn:a"])
+@pytest.mark.parametrize("key_id", ["arn:x\r\ny:key/plain", "arn:aws:s3:::key/plain", "key/plain"])
+def test_what_only_ends_like_a_key_is_none(key_id):
+    with pytest.raises(NotFound):
+        with_key(make_ring(), "plain").key(key_id)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-a", "a b", "a\n", "x" * 129, "alias/a", "arn:aws:kms:::key/a"]
+)
 def test_a_name_that_means_something_else_is_refused(name):
     with pytest.raises(InvalidRequest):
         with_key(make_ring(), name)
