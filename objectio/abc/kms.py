@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from objectio.abc.admin import Finding
+
 
 class DataKey(NamedTuple):
     """32 random bytes, and the same wrapped by `key_id`. Never show one of these."""
@@ -51,6 +53,10 @@ class KeyManager(Protocol):
 
     async def keys(self) -> Sequence[str]:
         """The ids of all keys that may be named."""
+        ...
+
+    def findings(self) -> Sequence[Finding]:
+        """What the doctor is to say of the keys. May read files; called in a worker thread."""
         ...
 
     async def close(self) -> None: ...

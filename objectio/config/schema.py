@@ -187,6 +187,13 @@ class KmsSection(Section, frozen=True, kw_only=True):
         DriverName,
         Meta(description="An installed key manager. What one has wrapped, no other opens."),
     ] = "local"
+    require_key_id: Annotated[
+        bool,
+        Meta(
+            description="Whether a write that asks for SSE-KMS must say by which key, and is refused "
+            "if it does not; false: it gets the default key."
+        ),
+    ] = False
 
 
 class DiskSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from objectio.abc.admin import Finding
 from objectio.abc.context import Context
 from objectio.abc.driver import Driver, ThreadModel
 from objectio.abc.kms import DataKey, KeyManager
@@ -75,6 +76,19 @@ class LocalKeys:
     async def keys(self) -> Sequence[str]:
         return sorted(self._current().keys)
 
+    def findings(self) -> Sequence[Finding]:
+        found = []
+        try:
+            mode = self.path.stat().st_mode & 0o777
+            ring = read_ring(self.path)
+            if self._key_set is not None and ring.id != self._key_set:
+                raise self._astray(ring.id)
+        except (OSError, ConfigError) as error:
+            return [_lost(self.path, error)]
+        if mode & 0o077:
+            found.append(_open_to_others(self.path, mode))
+        return found
+
     async def close(self) -> None:
         self._ring = self._key_set = self._seen = None
 
@@ -96,13 +110,16 @@ class LocalKeys:
     def _read(self, mode: int) -> KeyRing:
         ring = read_ring(self.path)
         if ring.id != self._key_set:
-            raise ConfigError(
-                f"{self.path} is the key ring {ring.id}, and this cluster's is {self._key_set}"
-            )
+            raise self._astray(ring.id)
         if mode & 0o077:
             self._log.warning("%s can be read by others: chmod 600 it", self.path)
         self._said = ""
         return ring
+
+    def _astray(self, ring_id: str) -> ConfigError:
+        return ConfigError(
+            f"{self.path} is the key ring {ring_id}, and this cluster's is {self._key_set}"
+        )
 
     def _missing(self, what: str) -> Unavailable:
         if what != self._said:
@@ -112,6 +129,26 @@ class LocalKeys:
             self._said = what
         self._ring = self._seen = None
         return Unavailable(what)
+
+
+def _lost(path: Path, error: Exception) -> Finding:
+    return Finding(
+        severity="critical",
+        what=f"The key ring {path} cannot be used: {error}.",
+        meaning="Nothing that is encrypted can be read or written, and no user but the root be "
+        "recognised. If there is no copy of it, all of that is lost.",
+        action="Bring it back from a backup; running servers take it up by themselves.",
+    )
+
+
+def _open_to_others(path: Path, mode: int) -> Finding:
+    return Finding(
+        severity="warning",
+        what=f"The key ring {path} may be read by others (mode {mode:04o}).",
+        meaning="Whoever has it can read everything that is encrypted, given the disks.",
+        action=f"chmod 600 {path}; if others have used this machine, rotate its keys (objectio kms "
+        "rotate) and write anew what must stay secret.",
+    )
 
 
 def _open(config: LocalKmsConfig, context: Context) -> KeyManager:

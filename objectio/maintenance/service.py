@@ -158,6 +158,7 @@ class MaintenanceService:
                 kv_driver=config.kv.driver or self._parts.best_name("kv"),
                 scrub_interval_seconds=config.store.scrub_interval_seconds,
             ),
+            findings=self._parts.part("kms").findings if self._parts.has("kms") else lambda: (),
         )
 
     # Up.

@@ -74,7 +74,8 @@ _NO_JOURNAL: Final = JournalStatus(
 
 class StoreAdmin:
     """`topology` are the OSDs of the configuration; `slow` says which of them are slow to read;
-    `journal` is None where the metadata is not journaled to the devices."""
+    `journal` is None where the metadata is not journaled to the devices; `findings` are what others
+    have to tell the doctor. It may read files."""
 
     def __init__(
         self,
@@ -89,6 +90,7 @@ class StoreAdmin:
         journal: Journals | None,
         slow: Callable[[], Collection[int]],
         surroundings: Surroundings,
+        findings: Callable[[], Sequence[Finding]] = lambda: (),
     ) -> None:
         self._kv = kv
         self._devices = devices
@@ -103,6 +105,7 @@ class StoreAdmin:
         self._counted: dict[int, tuple[object, Counter[int]]] = {}
         """By pool: its groups, and how many of them each OSD has. There may be many of them."""
         self._surroundings = surroundings
+        self._findings = findings
 
     def know(self, topology: Sequence[Osd]) -> None:
         """Where OSDs stand, as far as that has changed."""
@@ -224,6 +227,7 @@ class StoreAdmin:
                 journal=journal,
                 surroundings=surroundings,
                 credentials_mode=await asyncio.to_thread(_mode, surroundings.credentials_path),
+                others=await asyncio.to_thread(self._findings),
                 replace_blank=[
                     slot.osd
                     for slot in self._devices.slots

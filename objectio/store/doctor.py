@@ -61,7 +61,8 @@ class PoolFacts:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
     """`replace_blank` are OSDs outside of the data directory for which a blank device is taken into
-    service without asking; `credentials_mode` is None where there is no such file."""
+    service without asking; `credentials_mode` is None where there is no such file; `others` are what parts
+    say of themselves."""
 
     now_ms: int
     disks: Sequence[DiskStatus]
@@ -73,12 +74,13 @@ class Facts:
     surroundings: Surroundings
     credentials_mode: int | None = None
     replace_blank: Sequence[int] = ()
+    others: Sequence[Finding] = ()
 
 
 def diagnose(facts: Facts) -> list[Finding]:
     """Everything that is wrong, worst first."""
     parts = (_pools, _disks, _repair, _journal, _scrub, _rebalance, _surroundings)
-    found = [finding for part in parts for finding in part(facts)]
+    found = [*facts.others, *(finding for part in parts for finding in part(facts))]
     return sorted(found, key=lambda finding: _ORDER[finding.severity])
 
 

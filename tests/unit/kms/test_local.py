@@ -287,6 +287,21 @@ async def test_the_ring_of_another_cluster_is_not_used(path, manager, tmp_path):
     assert await manager.unwrap("default", made.wrapped, {}) == made.plain
 
 
+async def test_what_the_doctor_is_told(path, manager):
+    assert manager.findings() == []
+    path.chmod(0o640)
+    [found] = manager.findings()
+    assert (found.severity, "chmod 600" in found.action) == ("warning", True)
+    own = path.read_bytes()
+    for damage in (path.unlink, lambda: create_ring(path), lambda: path.write_bytes(b"{")):
+        damage()
+        [found] = manager.findings()
+        assert (found.severity, "backup" in found.action) == ("critical", True)
+    path.write_bytes(own)
+    path.chmod(0o600)
+    assert manager.findings() == []
+
+
 async def test_a_ring_that_others_may_read_is_told_of(path, caplog):
     path.chmod(0o644)
     manager = DRIVER.open(LocalKmsConfig(path=str(path)), make_context(path.parent))

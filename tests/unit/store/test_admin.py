@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from objectio.abc.admin import JournalStatus, ScrubReport, ScrubStatus
+from objectio.abc.admin import Finding, JournalStatus, ScrubReport, ScrubStatus
 from objectio.errors import NotFound
 from objectio.model.cluster import Osd, OsdId
 from objectio.store.admin import StoreAdmin
@@ -132,6 +132,11 @@ async def test_a_wide_open_credentials_file(kit, tmp_path):
         file.chmod(mode)
         found = await admin_of(kit, surroundings=around).doctor()
         assert sum("may be read by others" in each.what for each in found) == count
+
+
+async def test_others_have_something_to_tell(kit):
+    told = Finding(severity="critical", what="w", meaning="m", action="a")
+    assert (await admin_of(kit, findings=lambda: [told]).doctor())[0] == told
 
 
 async def test_replace_blank_is_told_of_outside_of_the_data_directory(kit):
