@@ -104,12 +104,18 @@ class Directory(Protocol):
 
 
 class Wanted(NamedTuple):
-    """Something that must be allowed too. `version_id` where an object's version is meant."""
+    """Something that must be allowed too. `version_id` where an object's version is meant.
+
+    Of what is in no bucket, `owner` is the canonical id of the account that owns it, "" for the
+    caller's, and `policy` a compiled `objectio.iam.policy.Policy` of its own (a role's trust).
+    """
 
     action: str
     resource: str
     version_id: str | None = None
     conditions: Callable[[], Mapping[str, Sequence[str]]] | None = None
+    owner: str = ""
+    policy: Any = None
 
 
 @dataclass(slots=True)
@@ -194,7 +200,9 @@ class Request:
 class FormCredentials(NamedTuple):
     """What signs a form upload (S3 API reference, "Browser-based uploads using POST"): the policy in
     base64 as it was sent, and the fields x-amz-credential, x-amz-date, x-amz-signature and
-    x-amz-security-token. `act_as` verifies them, and replaces `Request.identity`."""
+    x-amz-security-token. With `algorithm` "HMAC-SHA1" it is the older form: `credential` is the field
+    AWSAccessKeyId, `signature` the field signature, and there is no date. `act_as` verifies them, and
+    replaces `Request.identity`."""
 
     policy: bytes
     credential: str
