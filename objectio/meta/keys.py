@@ -21,7 +21,7 @@ again, so a bucket that is created anew does not see the rows of its namesake.
     x <blob id>                         shards to repair: a bit mask of positions
     q <target, 8 bytes> <milliseconds, 8 bytes> <id, 8 bytes>   an event that a target is still to be
                                         told of; the target is a hash of its ARN
-    t …                                 what workers remember: lifecycle passes, usage
+    t l <bucket id>                     how far a bucket's lifecycle pass got
     I …                                 identities: accounts, users, keys, roles (`objectio.iam`)
     j/ …                                the engine's own: see `objectio.kv.outbox`
 """
@@ -56,6 +56,7 @@ REPAIRS: Final = b"x"
 ENDED: Final = b"e"
 EVENTS: Final = b"q"
 WORKERS: Final = b"t"
+LIFECYCLES: Final = WORKERS + b"l"
 IDENTITIES: Final = b"I"
 
 BUCKET_ID_BYTES: Final = 8
@@ -182,6 +183,10 @@ def events(target: str) -> bytes:
 
 def event(target: str, milliseconds: int, entry_id: bytes) -> bytes:
     return events(target) + encode_uint(milliseconds, 8) + entry_id
+
+
+def lifecycle(bucket_id: bytes) -> bytes:
+    return LIFECYCLES + bucket_id
 
 
 def garbage(milliseconds: int, entry_id: bytes) -> bytes:

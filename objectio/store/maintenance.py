@@ -1,4 +1,5 @@
-"""Everything that keeps the store in order: journal, garbage, repair, scrubbing, moves, ended uploads.
+"""Everything that keeps the store in order: journal, garbage, repair, scrubbing, moves, ended
+uploads, lifecycle.
 
 It runs in one process, the one with the metadata, over devices of this process or of others, and for
 all processes that serve objects. What they use it learns from a `Presence`; what they notice they tell
@@ -13,12 +14,15 @@ from typing import Any
 from objectio.abc.metrics import Metrics, NullMetrics
 from objectio.errors import Unavailable
 from objectio.kv.store import KVStore
+from objectio.meta.buckets import Buckets
 from objectio.meta.records import BlobRef
 from objectio.rpc.priority import background
 from objectio.store.devices import DeviceSet
+from objectio.store.documents import Documents
 from objectio.store.ended import EndedUploads
 from objectio.store.garbage import Collector
 from objectio.store.journal import Journal
+from objectio.store.lifecycle import LifecycleWorker
 from objectio.store.pools import Pools
 from objectio.store.presence import BlobsInUse, Presence
 from objectio.store.rebalance import Rebalancer
@@ -26,6 +30,7 @@ from objectio.store.repair import Repairer
 from objectio.store.scrub import Scrubber
 from objectio.store.settings import StoreSettings
 from objectio.store.verify import StripeChecks
+from objectio.store.versions import Versions
 
 
 class Maintenance:
@@ -80,6 +85,9 @@ class Maintenance:
             bytes_per_second=settings.rebalance_bytes_per_second,
         )
         self.ended = EndedUploads(kv, self)
+        buckets = Buckets(kv)
+        versions = Versions(kv, buckets, Documents(kv, buckets), self)
+        self.lifecycle = LifecycleWorker(kv, versions, self, settings.lifecycle, metrics)
         for listener in (self.repairer, self.collector, self.rebalancer):
             devices.listen(listener)
         self._show(NullMetrics() if metrics is None else metrics)
@@ -127,8 +135,10 @@ class Maintenance:
             self.repairer.start()
             await self.rebalancer.start()
             self.scrubber.start()
+            self.lifecycle.start()
 
     async def stop(self) -> None:
+        await self.lifecycle.stop()
         await self.scrubber.stop()
         await self.rebalancer.stop()
         await self.repairer.stop()

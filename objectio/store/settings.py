@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from objectio.config.schema import StoreSection
 from objectio.limits import MIB, PART_SIZE_BYTES_MIN
+from objectio.store.lifecycle import LifecycleSettings
 from objectio.store.repair import RepairSettings
 from objectio.store.scrub import ScrubSettings
 
@@ -43,6 +44,14 @@ class StoreSettings:
             interval_seconds=self.scrub_interval_seconds,
             bytes_per_second=self.scrub_bytes_per_second,
             memory_bytes=self.memory_bytes_max // 8,
+        )
+
+    @property
+    def lifecycle(self) -> LifecycleSettings:
+        return LifecycleSettings(
+            interval_seconds=self.lifecycle_interval_seconds,
+            rows_per_second=self.lifecycle_rows_per_second,
+            day_seconds=self.lifecycle_day_seconds,
         )
 
 

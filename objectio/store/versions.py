@@ -40,6 +40,7 @@ from objectio.model.bucket import LOCK
 from objectio.store import locks
 from objectio.store.conditions import check_delete, check_write
 from objectio.store.documents import Documents
+from objectio.store.events import event_rows, wants_events
 from objectio.store.garbage import Write, garbage_row
 from objectio.store.presence import Upkeep
 from objectio.store.write import Written
@@ -123,9 +124,29 @@ class Versions:
     async def _commit(self, change: Change) -> None:
         """The one commit of a change, whatever made it: put, copy, the completion of an upload,
         delete, update, expiry. What else is to happen with a change, or not at all, goes in here."""
+        if change.origin is not None:
+            change.writes += await self._events(change, change.origin)
         await self._kv.commit(change.checks, change.writes)
         if change.removed:
             self._upkeep.garbage()
+
+    async def _events(self, change: Change, origin: Origin) -> list[Write]:
+        """What sinks are to be told of it."""
+        documents = await self._documents.get(change.bucket.record.info())
+        told = change.created or change.updated or next(iter(change.removed), None)
+        if told is None or not wants_events(documents):
+            return []
+        now_us = time.time_ns() // 1000
+        sequence = change.created.sequence if change.created is not None else 0
+        return event_rows(
+            documents,
+            change.bucket.record,
+            change.key,
+            told,
+            origin,
+            time_ms=now_us // 1000,
+            sequence=sequence or max(now_us, told.sequence + 1),
+        )
 
     # Reading.
 
