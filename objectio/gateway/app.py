@@ -69,6 +69,7 @@ class _Mounted:
         self.classify = front_end.classify
         self.app = front_end.app
         self.error = front_end.error
+        self.finish_error = getattr(front_end, "finish_error", None)
         self.counters = FrontEndCounters(name, metrics)
 
 
@@ -209,6 +210,8 @@ class GatewayApp:
         shown = error if expected else ObjectIOError(_INTERNAL_ERROR, reason="InternalError")
         try:
             response = mounted.error(shown, scope, request_id)
+            if mounted.finish_error is not None:
+                response = await mounted.finish_error(response, scope)
         except Exception:
             logger.exception("request_id=%s the front end cannot render its error", request_id)
             response = Response(500, [(b"content-type", b"text/plain")], b"Internal Server Error\n")

@@ -140,11 +140,10 @@ class MemoryBuckets:
         self._now_ms = now_ms
 
     def snapshot(self) -> Mapping[str, object]:
-        """All that is stored, to see that nothing changed."""
+        """All that is stored, to see that nothing changed: bucket, objects, uploads, documents."""
         return {
             name: (
                 bucket.info,
-                dict(bucket.documents),
                 {
                     key: [(stored.info, stored.data) for stored in versions]
                     for key, versions in bucket.versions.items()
@@ -153,6 +152,7 @@ class MemoryBuckets:
                     key: (upload.info, {n: (p.info, p.data) for n, p in upload.parts.items()})
                     for key, upload in bucket.uploads.items()
                 },
+                dict(bucket.documents),
             )
             for name, bucket in self._buckets.items()
         }

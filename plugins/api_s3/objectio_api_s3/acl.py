@@ -263,16 +263,19 @@ async def settings(call: Call, name: str = "") -> Settings:
     """Of the bucket of the request, or of another. Raises `NotFound`."""
     objects = call.context.objects
     bucket = await objects.get_bucket(name or call.op.bucket)
-    return decode_settings(bucket, await objects.get_documents(bucket))
+    documents = await objects.get_documents(bucket)
+    return decode_settings(bucket, documents, Ownership(rule=call.context.object_ownership))
 
 
-def decode_settings(bucket: BucketInfo, documents: Mapping[str, bytes]) -> Settings:
-    """A bucket without these documents has S3's defaults: no ACLs, and nothing blocked."""
+def decode_settings(
+    bucket: BucketInfo, documents: Mapping[str, bytes], default: Ownership
+) -> Settings:
+    """A bucket without these documents has the `default` ownership, and nothing is blocked."""
     ownership, block = documents.get(OWNERSHIP), documents.get(PUBLIC_ACCESS)
     return Settings(
         bucket,
         documents,
-        Ownership() if ownership is None else decode_document(ownership, Ownership),
+        default if ownership is None else decode_document(ownership, Ownership),
         PublicAccessBlock() if block is None else decode_document(block, PublicAccessBlock),
     )
 

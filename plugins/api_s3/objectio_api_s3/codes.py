@@ -11,6 +11,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
         "The bucket does not allow ACLs.",
     ),
     "AccessDenied": (403, "Access Denied"),
+    "AccessForbidden": (403, "Access Forbidden"),
     "AuthorizationHeaderMalformed": (400, "The authorization header that you provided is invalid."),
     "AuthorizationQueryParametersError": (400, "The authorization query parameters are invalid."),
     "BadDigest": (400, "The digest that you specified did not match what we received."),
@@ -75,6 +76,10 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
         "The content of the form does not meet the conditions specified in the policy document.",
     ),
     "InvalidRange": (416, "The requested range is not satisfiable."),
+    "InvalidRedirectLocation": (
+        400,
+        "The website redirect location must start with http://, https:// or /.",
+    ),
     "InvalidRequest": (400, "Invalid Request"),
     "InvalidRetentionPeriod": (
         400,
@@ -139,6 +144,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
         404,
         "The CORS configuration does not exist.",
     ),
+    "NoSuchConfiguration": (404, "The specified configuration does not exist."),
     "NoSuchKey": (404, "The specified key does not exist."),
     "NoSuchLifecycleConfiguration": (
         404,

@@ -8,7 +8,10 @@ from typing import Final
 
 from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Response, Scope, Send
 from objectio.errors import MethodNotAllowed, NotModified, PayloadTooLarge, RangeNotSatisfiable
+from objectio.iam.sigv4 import collect_headers
 from objectio_api_s3 import errors, router
+from objectio_api_s3.configuration import cors
+from objectio_api_s3.headers import Headers
 from objectio_api_s3.request import Call, Operation, Reply, Stream
 
 _MOUNTS: Final = (Mount("/"),)
@@ -34,6 +37,10 @@ class S3FrontEnd:
         op: Operation = request.access.operation
         reply = await op.spec.handler(Call(self._context, request, op))
         headers = reply.headers
+        if b"origin" in op.headers and op.method != "OPTIONS":
+            headers += await cors.response_headers(
+                self._context.objects, op.bucket, op.method, op.headers
+            )
         headers.append((b"x-amz-request-id", request.request_id.encode("latin-1")))
         headers.append(self._host_header)
         start = {"type": "http.response.start", "status": reply.status, "headers": headers}
@@ -59,10 +66,23 @@ class S3FrontEnd:
                 await rest.aclose()
             reply.reader.close()
 
+    async def finish_error(self, response: Response, scope: Scope) -> Response:
+        """Scripts may read an error only if it says that their origin may (`cors`)."""
+        headers = collect_headers(scope["headers"])
+        more: Headers = []
+        if scope["method"] != "OPTIONS" and b"origin" in headers:
+            bucket = router.find_bucket(scope)
+            more += await cors.response_headers(
+                self._context.objects, bucket, scope["method"], headers
+            )
+        return Response(response.status, [*response.headers, *more], response.body)
+
     def error(self, error: Exception, scope: Scope, request_id: str) -> Response:
         request: Request | None = scope.get("objectio")
         op = None if request is None else request.access.operation
-        caller = "" if request is None else request.identity.name
+        caller = ""
+        if request is not None:
+            caller = request.identity.canonical_id or request.identity.name
         answer = errors.explain(error, caller)
         if isinstance(error, PayloadTooLarge) and isinstance(op, Operation) and not op.spec.payload:
             answer = errors.explain(errors.Refusal("MaxMessageLengthExceeded"))

@@ -64,11 +64,14 @@ _ONLY: Final[Mapping[bytes, frozenset[bytes]]] = {
 }
 
 
-def refuse_unsupported(headers: Mapping[bytes, bytes]) -> None:
+def refuse_unsupported(
+    headers: Mapping[bytes, bytes], known: frozenset[bytes] = frozenset()
+) -> None:
     """Raises for a header that would change what an operation means, in a way not built: to ignore
-    it would be a lie (an object that was to be encrypted, locked or shared)."""
+    it would be a lie (an object that was to be encrypted, locked or shared). `known` are those that
+    the operation acts upon."""
     for name, value in headers.items():
-        if not name.startswith(b"x-amz-"):
+        if not name.startswith(b"x-amz-") or name in known:
             continue
         if name in _ONLY:
             if value not in _ONLY[name]:

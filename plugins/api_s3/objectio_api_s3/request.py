@@ -54,6 +54,8 @@ class Spec:
     parameters       the query parameters that it knows
     payload          whether the body is object data
     body_bytes_max   of a body that is not
+    headers          what it acts upon of the x-amz-* headers that others must refuse
+    public           whether it needs no credentials
     """
 
     name: str
@@ -63,6 +65,8 @@ class Spec:
     parameters: frozenset[str] = frozenset()
     payload: bool = False
     body_bytes_max: int = 0
+    headers: frozenset[bytes] = frozenset()
+    public: bool = False
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from objectio.abc.api import Access, Scope
 from objectio.errors import MethodNotAllowed, OperationNotImplemented
 from objectio.iam.sigv4 import collect_headers
 from objectio_api_s3 import routes_bucket, routes_object
-from objectio_api_s3.errors import refuse
+from objectio_api_s3.errors import Refusal, refuse
 from objectio_api_s3.headers import refuse_unsupported
 from objectio_api_s3.operations import copy
 from objectio_api_s3.request import ARN, Operation, Spec
@@ -43,7 +43,11 @@ _TABLE: Final[Table] = {**routes_bucket.TABLE, **routes_object.TABLE}
 _PLAIN: Final = {(method, level): spec for (method, level, sub), spec in _TABLE.items() if not sub}
 
 OPERATIONS: Final = frozenset(
-    spec.name for spec in (*_TABLE.values(), routes_bucket.LIST_V2, routes_object.COPY)
+    spec.name
+    for spec in (
+        *_TABLE.values(),
+        *(routes_bucket.LIST_V2, routes_bucket.PREFLIGHT, routes_object.COPY),
+    )
 )
 IMPLEMENTED: Final = frozenset(_TABLE)
 """(method, level, set of sub-resources) of everything that is built."""
@@ -56,6 +60,8 @@ _METHODS: Final = frozenset(("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"))
 def classify(scope: Scope) -> Access:
     """What a request means. Raises for whatever is not exactly understood."""
     headers = collect_headers(scope["headers"])  # as the signature is verified over them
+    if scope["method"] == "OPTIONS":
+        return _preflight_access(scope, headers)
     query = _parse_query(scope["query_string"], headers) if scope["query_string"] else _NO_QUERY
     bucket_name, key, text = _split(scope)
     level = OBJECT if key else BUCKET if bucket_name else SERVICE
@@ -63,7 +69,7 @@ def classify(scope: Scope) -> Access:
     spec = _find(method, level, query) if query else _PLAIN.get((method, level))
     if spec is None:
         _refuse(method, level)
-    refuse_unsupported(headers)
+    refuse_unsupported(headers, spec.headers)
     op = Operation(spec, method, bucket_name, key, query, headers)
     return _access(op, text)
 
@@ -79,6 +85,17 @@ def _access(op: Operation, key_text: str) -> Access:
         return _copy_access(op, resource)
     action = spec.version_action if spec.version_action and "versionId" in op.query else spec.action
     return Access(action, resource, op, payload=spec.payload, body_bytes_max=spec.body_bytes_max)
+
+
+def _preflight_access(scope: Scope, headers: dict[bytes, bytes]) -> Access:
+    """A preflight is about the request that may follow, whose query (a presigned URL's, even) it
+    has: nothing of that is looked at."""
+    bucket_name, key, text = _split(scope)
+    if not bucket_name:
+        _refuse("OPTIONS", SERVICE)
+    op = Operation(routes_bucket.PREFLIGHT, "OPTIONS", bucket_name, key, _NO_QUERY, headers)
+    resource = f"{ARN}{bucket_name}/{text}" if key else ARN + bucket_name
+    return Access(op.spec.action, resource, op, public=True)
 
 
 def _copy_access(op: Operation, resource: str) -> Access:
@@ -115,6 +132,14 @@ def _split(scope: Scope) -> tuple[str, bytes, str]:
         return name.decode("ascii"), key, key.decode("utf-8")
     except UnicodeDecodeError:
         refuse("InvalidURI", "The key is not valid UTF-8.")
+
+
+def find_bucket(scope: Scope) -> str:
+    """The bucket that a request is about, even one that is refused; "" for none."""
+    try:
+        return _split(scope)[0]
+    except Refusal:
+        return ""
 
 
 def _parse_query(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, bytes]:
@@ -179,7 +204,7 @@ def _find(method: str, level: int, query: Mapping[str, bytes]) -> Spec | None:
 
 
 def _refuse(method: str, level: int) -> NoReturn:
-    if method == "OPTIONS" or (method == "POST" and level == BUCKET):
-        raise OperationNotImplemented("CORS preflight, POST upload", method=method)
+    if method == "POST" and level == BUCKET:
+        raise OperationNotImplemented("POST upload", method=method)
     allowed = sorted(m for m in _METHODS if (m, level) in _PLAIN)
     raise MethodNotAllowed("method", method=method, allowed=allowed)

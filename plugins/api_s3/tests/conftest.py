@@ -53,10 +53,10 @@ class S3:
 
     clock_stands_still = True
 
-    def __init__(self, objects, region="us-east-1"):
+    def __init__(self, objects, region="us-east-1", **more):
         self.objects = objects
         self.front_end = S3Factory().build(
-            ApiContext(objects=objects, metrics=NullMetrics(), region=region)
+            ApiContext(objects=objects, metrics=NullMetrics(), region=region, **more)
         )
 
     async def __call__(self, method, path, **more):

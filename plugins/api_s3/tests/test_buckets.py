@@ -21,9 +21,29 @@ async def test_life(s3):
 
 
 async def test_it_exists_already(s3, bucket):
-    assert await s3.refused("PUT", "/bucket") == (409, "BucketAlreadyOwnedByYou")
+    """us-east-1 lets the owner make the same bucket again."""
+    await s3.put("/bucket/key")
+    await s3.put("/bucket", b"")
+    assert (await s3.get("/bucket/key")).status == 200
     refused = await s3.refused("PUT", "/bucket", identity=OTHER)
     assert refused == (409, "BucketAlreadyExists")
+
+
+async def test_it_exists_already_elsewhere(objects, make_s3):
+    s3 = make_s3(objects, region="eu-north-1")
+    await s3.put("/bucket", b"")
+    assert await s3.refused("PUT", "/bucket") == (409, "BucketAlreadyOwnedByYou")
+
+
+async def test_it_exists_already_with_another_acl_or_lock(objects, make_s3):
+    s3 = make_s3(objects, object_ownership="ObjectWriter")
+    open_, locked = {"x-amz-acl": "public-read"}, {"x-amz-bucket-object-lock-enabled": "true"}
+    await s3.put("/private", b"")
+    assert await s3.refused("PUT", "/private", headers=open_) == (409, "BucketAlreadyExists")
+    assert await s3.refused("PUT", "/private", headers=locked) == (409, "BucketAlreadyExists")
+    await s3.put("/public", b"", open_)
+    assert await s3.refused("PUT", "/public") == (409, "BucketAlreadyExists")
+    await s3.put("/public", b"", open_)
 
 
 async def test_a_full_bucket_stays(s3, bucket):
@@ -65,7 +85,10 @@ async def test_location(objects, make_s3):
     assert refused == (400, "InvalidLocationConstraint")
     document = await here.document("/here?location")
     assert (document.name, document.root.text) == ("LocationConstraint", "eu-north-1")
-    # us-east-1 is answered as nothing.
+    # us-east-1 is answered as nothing, unless it was named.
+    named = make_s3(objects)
+    await named.put("/named", configuration("us-east-1"))
+    assert (await named.document("/named?location")).root.text == "us-east-1"
     default = make_s3(objects)
     await default.put("/default", b"")
     document = await default.document("/default?location")
@@ -88,14 +111,6 @@ async def test_configurations_that_are_refused(s3, body):
     assert not s3.objects.snapshot()
 
 
-async def test_versioning_was_never_set(s3, bucket):
-    document = await s3.document("/bucket?versioning")
-    assert (document.name, len(document.root)) == ("VersioningConfiguration", 0)
-    assert await s3.refused("GET", "/missing?versioning") == (404, "NoSuchBucket")
-    body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
-    assert await s3.refused("PUT", "/bucket?versioning", body=body) == (501, "NotImplemented")
-
-
 async def test_expected_owner(s3, bucket):
     await s3.put("/bucket/key")
     for method, path in (
@@ -112,6 +127,48 @@ async def test_expected_owner(s3, bucket):
         assert answer.status == 403, (method, path)
     answer = await s3("GET", "/bucket/key", headers={"x-amz-expected-bucket-owner": "root"})
     assert answer.status == 200
+
+
+async def test_what_is_created_with_a_bucket(objects, make_s3):
+    s3 = make_s3(objects, object_ownership="ObjectWriter")
+    body = (
+        b"<CreateBucketConfiguration><Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags>"
+        b"</CreateBucketConfiguration>"
+    )
+    headers = {
+        "x-amz-bucket-object-lock-enabled": "true",
+        "x-amz-object-ownership": "BucketOwnerPreferred",
+        "x-amz-grant-read": 'id="root", uri="http://acs.amazonaws.com/groups/global/AllUsers"',
+    }
+    await s3.put("/whole", body, headers)
+    assert (await s3.document("/whole?versioning")).one("Status") == "Enabled"
+    assert (await s3.document("/whole?object-lock")).one("ObjectLockEnabled") == "Enabled"
+    ownership = await s3.document("/whole?ownershipControls")
+    assert ownership.one("Rule/ObjectOwnership") == "BucketOwnerPreferred"
+    granted = (await s3.document("/whole?acl")).all("AccessControlList/Grant/Permission")
+    assert granted == ["READ", "READ"]
+    assert (await s3.document("/whole?tagging")).all("TagSet/Tag/Key") == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"x-amz-acl": "public-read"}, "InvalidBucketAclWithObjectOwnership"),
+        ({"x-amz-acl": "nonsense"}, "InvalidArgument"),
+        ({"x-amz-object-ownership": "Nobody"}, "InvalidArgument"),
+        ({"x-amz-bucket-object-lock-enabled": "maybe"}, "InvalidArgument"),
+        ({"x-amz-grant-read": "id=unknown"}, "InvalidArgument"),
+    ],
+)
+async def test_headers_of_a_new_bucket_that_are_refused(s3, headers, code):
+    assert await s3.refused("PUT", "/fresh", headers=headers) == (400, code)
+    assert not s3.objects.snapshot()
+
+
+async def test_a_private_acl_is_none(s3):
+    await s3.put("/bucket", b"", {"x-amz-acl": "private"})
+    shown = await s3.document("/bucket?ownershipControls")
+    assert shown.one("Rule/ObjectOwnership") == "BucketOwnerEnforced"
 
 
 async def test_list(s3):

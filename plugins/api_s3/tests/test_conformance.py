@@ -15,6 +15,47 @@ _PARTS = (
 )
 
 
+_DOCUMENTS = {
+    "accelerate": "AccelerateConfiguration",
+    "abac": "AbacStatus",
+    "acl": "AccessControlPolicy",
+    "cors": "CORSConfiguration",
+    "encryption": "ServerSideEncryptionConfiguration",
+    "lifecycle": "LifecycleConfiguration",
+    "logging": "BucketLoggingStatus",
+    "notification": "NotificationConfiguration",
+    "object-lock": "ObjectLockConfiguration",
+    "ownershipControls": "OwnershipControls",
+    "policy": "",
+    "publicAccessBlock": "PublicAccessBlockConfiguration",
+    "requestPayment": "RequestPaymentConfiguration",
+    "tagging": "Tagging",
+    "versioning": "VersioningConfiguration",
+    "website": "WebsiteConfiguration",
+}
+_DELETABLE = (
+    *("cors", "encryption", "lifecycle", "ownershipControls", "policy", "publicAccessBlock"),
+    *("replication", "tagging", "website"),
+)
+_REPORTS = ("analytics", "inventory", "metrics", "intelligent-tiering")
+
+
+def _configuration():
+    """Each operation on a sub-resource of a bucket. The documents are empty: most are refused, and
+    only after it is known who may."""
+    for name, root in _DOCUMENTS.items():
+        yield Sample("GET", f"/present?{name}")
+        body = f"<{root}/>".encode() if root else b"{}"
+        yield Sample("PUT", f"/present?{name}", body=body)
+    yield Sample("GET", "/present?policyStatus")
+    yield Sample("GET", "/present?replication")
+    for name in _DELETABLE:
+        yield Sample("DELETE", f"/present?{name}")
+    for name in _REPORTS:
+        yield Sample("GET", f"/present?{name}")
+        yield Sample("DELETE", f"/present?{name}&id=one")
+
+
 class TestS3(FrontEndConformance):
     @pytest.fixture
     def front_end(self, objects, make_s3):
@@ -41,7 +82,8 @@ class TestS3(FrontEndConformance):
             Sample("GET", "/present?versions"),
             Sample("GET", "/present?uploads"),
             Sample("GET", "/present?location"),
-            Sample("GET", "/present?versioning"),
+            *_configuration(),
+            Sample("OPTIONS", "/present/a", {"origin": "https://one"}, public=True),
             Sample("PUT", "/present/b", body=b"data"),
             Sample("PUT", "/present/c", {"x-amz-copy-source": "/other/source"}),
             Sample("PUT", "/present/c", {"x-amz-copy-source": "/other/source?versionId=null"}),
@@ -64,10 +106,13 @@ class TestS3(FrontEndConformance):
     def unknown(self):
         body = b"<x/>"
         return [
-            Sample("PUT", "/present?acl", body=body),
-            Sample("PUT", "/present?tagging", body=body),
-            Sample("DELETE", "/present?policy"),
-            Sample("GET", "/present?cors"),
+            Sample("DELETE", "/present?acl"),
+            Sample("DELETE", "/present?versioning"),
+            Sample("PUT", "/present?policyStatus", body=body),
+            Sample("POST", "/present?cors", body=body),
+            Sample("GET", "/present?policy&acl"),
+            Sample("PUT", "/present/a?cors", body=body),
+            Sample("OPTIONS", "/"),
             Sample("PUT", "/present/a?tagging", body=body),
             Sample("DELETE", "/present/a?tagging"),
             Sample("PUT", "/present/a?somethingNew", body=body),
