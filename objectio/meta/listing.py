@@ -60,7 +60,7 @@ class Listings:
             position, seek = 0, b""
             while position < len(rows):
                 key = rows[position][0][skip:]
-                rolled = _rolled_up(key, prefix, delimiter)
+                rolled = rolled_up(key, prefix, delimiter)
                 if len(entries) + len(prefixes) == limit:
                     return _Page(entries, prefixes, last, True)
                 if not rolled:
@@ -94,7 +94,7 @@ class Listings:
         start, stop = keys.uploads_of_prefix(bucket_id, prefix), prefix_end(table)
         if after[0]:
             key_row = keys.upload(bucket_id, after[0], b"")
-            rolled = after[0].startswith(prefix) and _rolled_up(after[0], prefix, delimiter)
+            rolled = after[0].startswith(prefix) and rolled_up(after[0], prefix, delimiter)
             if rolled:
                 behind = prefix_end(keys.uploads_of_prefix(bucket_id, rolled))
             else:
@@ -117,7 +117,7 @@ class Listings:
                     continue
                 if len(uploads) + len(prefixes) >= limit:
                     return UploadListing(uploads, prefixes, last)
-                rolled = _rolled_up(key, prefix, delimiter)
+                rolled = rolled_up(key, prefix, delimiter)
                 if rolled:
                     prefixes.append(rolled)
                     last = (rolled, "")
@@ -130,7 +130,7 @@ class Listings:
             start = max(seek, rows[-1][0] + b"\0")
 
 
-def _rolled_up(key: bytes, prefix: bytes, delimiter: bytes) -> bytes:
+def rolled_up(key: bytes, prefix: bytes, delimiter: bytes) -> bytes:
     """The common prefix that stands for the key, or b""."""
     if not delimiter:
         return b""
@@ -143,7 +143,7 @@ def _behind(table: bytes, after: bytes, prefix: bytes, delimiter: bytes) -> byte
     it, so that an `after` inside of one is behind it."""
     if not after:
         return b""
-    rolled = _rolled_up(after, prefix, delimiter) if after.startswith(prefix) else b""
+    rolled = rolled_up(after, prefix, delimiter) if after.startswith(prefix) else b""
     return prefix_end(table + rolled) if rolled else table + after + b"\0"
 
 

@@ -34,7 +34,9 @@ from objectio.errors import Unavailable
 from objectio.kv.store import KVStore
 from objectio.meta.buckets import Buckets
 from objectio.meta.listing import Listings
+from objectio.meta.version_listing import VersionListings
 from objectio.model.bucket import Versioning
+from objectio.store.datakeys import DataKeys
 from objectio.store.devices import DeviceSet
 from objectio.store.documents import Documents
 from objectio.store.memory import ByteBudget
@@ -43,6 +45,7 @@ from objectio.store.pools import Pools
 from objectio.store.presence import BlobsInUse, Upkeep
 from objectio.store.read import BlobReads
 from objectio.store.readers import Readers
+from objectio.store.sealing import Sealing
 from objectio.store.settings import StoreSettings
 from objectio.store.stripes import Stripes
 from objectio.store.uploads import Uploads
@@ -56,6 +59,7 @@ class ObjectStore:
     in_use      what this process uses, for whoever answers as its `Presence`
     upkeep      who is told what must be seen to
     slow        where the OSDs are kept that are slow to read, for others to see
+    keys        where data keys come from; without any only customers have keys
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class ObjectStore:
         in_use: BlobsInUse,
         upkeep: Upkeep,
         slow: set[int] | None = None,
+        keys: DataKeys | None = None,
     ) -> None:
         self.devices = devices
         self.pools = pools
@@ -99,9 +104,17 @@ class ObjectStore:
         self._buckets = Buckets(kv)
         self._documents = Documents(kv, self._buckets)
         self._listings = Listings(kv)
+        self._version_listings = VersionListings(kv)
         self.versions = Versions(kv, self._buckets, self._documents, upkeep)
+        sealing = Sealing(
+            DataKeys(None) if keys is None else keys,
+            self._documents,
+            self.reads,
+            self._executor,
+            ByteBudget(settings.memory_bytes_max // 8),
+        )
         self._objects = Objects(
-            kv, self._buckets, self.versions, pools, self.writer, self.reads, in_use
+            kv, self._buckets, self.versions, pools, self.writer, sealing, in_use
         )
         self._uploads = Uploads(
             kv,
@@ -110,6 +123,7 @@ class ObjectStore:
             self.writer,
             upkeep,
             self.versions,
+            sealing,
             settings.part_size_bytes_min,
         )
         devices.listen(self.readers)
@@ -225,7 +239,7 @@ class ObjectStore:
         version_id: str | None = None,
         customer_key: bytes | None = None,
     ) -> OpenObject:
-        return await self._objects.get(bucket, key, version_id)
+        return await self._objects.get(bucket, key, version_id, customer_key)
 
     async def head_object(
         self,
@@ -236,7 +250,7 @@ class ObjectStore:
         customer_key: bytes | None = None,
         check_key: bool = True,
     ) -> ObjectInfo:
-        return await self._objects.head(bucket, key, version_id)
+        return await self._objects.head(bucket, key, version_id, customer_key, check_key)
 
     async def update_object(
         self,
@@ -299,6 +313,7 @@ class ObjectStore:
             attributes,
             conditions,
             encryption,
+            source_customer_key,
             origin,
         )
 
@@ -326,10 +341,12 @@ class ObjectStore:
         after_version: str | None = None,
         limit: int = 1000,
     ) -> Listing:
-        """Every object has one version, "null", for no bucket was ever versioned."""
-        page = await self.list_objects(
-            bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit
-        )
+        found = await self._buckets.find(bucket)
+        if found.record.versioning:
+            return await self._version_listings.page(
+                found.id, prefix, delimiter, after, after_version, limit
+            )
+        page = await self._listings.objects(found.id, prefix, delimiter, after, limit)
         cut_at_object = page.objects and page.objects[-1].key == page.next_after
         return page._replace(next_version=NULL_VERSION if cut_at_object else None)
 
@@ -360,7 +377,7 @@ class ObjectStore:
         *,
         customer_key: bytes | None = None,
     ) -> PartInfo:
-        return await self._uploads.put_part(bucket, key, upload_id, number, payload)
+        return await self._uploads.put_part(bucket, key, upload_id, number, payload, customer_key)
 
     async def complete_upload(
         self,
@@ -375,7 +392,7 @@ class ObjectStore:
         origin: Origin | None = None,
     ) -> ObjectInfo:
         return await self._uploads.complete(
-            bucket, key, upload_id, parts, conditions, check, origin
+            bucket, key, upload_id, parts, conditions, check, customer_key, origin
         )
 
     async def abort_upload(self, bucket: str, key: bytes, upload_id: str) -> None:

@@ -9,6 +9,7 @@ simulated or real disks of one node whose server does not run.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ from objectio.model.stripe import BlobId, ShardKey, is_reserved
 from objectio.placement.groups import group_of
 from objectio.plugin.loader import load_plugins
 from objectio.runtime.node import Node
+from objectio.testing.census_versions import version_problems
 
 _PAGE: Final = 1000
 
@@ -173,9 +175,11 @@ def _read_metadata(kv: KVStore, census: Census) -> _Metadata:
     manifests = {row[1:]: decode_manifest(raw).blobs for row, raw in _rows(kv, b"m")}
     owned: dict[bytes, BlobRef] = {}
     refs: list[BlobRef] = []
-    for _, raw in _rows(kv, b"o"):
-        census.objects += 1
+    kinds = [list(_rows(kv, kind)) for kind in (b"o", b"d", b"v", b"n")]
+    census.problems += version_problems(itertools.chain(*kinds))
+    for _, raw in kinds[0] + kinds[2]:
         record = decode_object(raw)
+        census.objects += not record.delete_marker
         refs += manifests.pop(record.manifest) if record.manifest else record.blobs
     uploads = {row[-16:] for row, _ in _rows(kv, b"u")}
     census.uploads = len(uploads)

@@ -20,10 +20,12 @@ from objectio.abc.objects import (
 from objectio.errors import (
     AlreadyExists,
     InvalidRequest,
+    MethodNotAllowed,
     NotFound,
     ObjectIOError,
     PreconditionFailed,
 )
+from objectio.testing.census_versions import version_problems
 from objectio.testing.objects import BytesPayload, MemoryObjects
 
 BUCKETS = st.sampled_from(["alpha", "alpha", "beta", "no", "Bad_Name"])
@@ -37,7 +39,8 @@ CONDITIONS = st.none() | st.builds(
     if_match=st.lists(ETAGS, max_size=1),
     if_none_match=st.lists(ETAGS, max_size=1),
 )
-VERSIONS = st.sampled_from([None, None, "null", "other"])
+VERSIONS = st.sampled_from([None, None, "null", "other"]) | st.integers(0, 7)
+"""A number is the version that was made as that."""
 ATTRIBUTES = st.sampled_from(
     [
         ObjectAttributes(),
@@ -57,7 +60,8 @@ LIMIT = st.integers(0, 4)
 FIELDS = {
     AlreadyExists: ["owner"],
     InvalidRequest: ["reason", "size_min"],
-    NotFound: ["kind"],
+    MethodNotAllowed: ["delete_marker", "version_id"],
+    NotFound: ["kind", "delete_marker"],
     PreconditionFailed: ["condition"],
 }
 
@@ -74,6 +78,8 @@ def call(name, *arguments):
 
 CALLS = st.one_of(
     call("create_bucket", BUCKETS),
+    call("set_versioning", BUCKETS, st.sampled_from(["Enabled", "Suspended"])),
+    call("set_versioning", st.just("alpha"), st.just("Enabled")),
     call("delete_bucket", BUCKETS),
     call("put", BUCKETS, KEYS, DATA, ATTRIBUTES, CONDITIONS),
     call("put", st.just("alpha"), KEYS, DATA, ATTRIBUTES, st.none()),
@@ -83,6 +89,10 @@ CALLS = st.one_of(
     call("copy", BUCKETS, KEYS, BUCKETS, KEYS, CONDITIONS, st.none() | ATTRIBUTES),
     call("list_objects", BUCKETS, PREFIX, DELIMITER, AFTER, LIMIT),
     call("list_versions", BUCKETS, PREFIX, DELIMITER, AFTER, LIMIT),
+    call("list_versions", st.just("alpha"), PREFIX, DELIMITER, AFTER, LIMIT),
+    call("update", BUCKETS, KEYS, VERSIONS, st.sampled_from([{}, {"a": "b"}])),
+    call("get", st.just("alpha"), KEYS, VERSIONS),
+    call("delete", st.just("alpha"), KEYS, VERSIONS, st.none()),
     call("list_uploads", BUCKETS, PREFIX, DELIMITER, AFTER, LIMIT),
     call("create_upload", BUCKETS, KEYS, ATTRIBUTES),
     call("put_part", UPLOADS, NUMBERS, DATA),
@@ -100,6 +110,7 @@ class Side:
         self.service = service
         self.uploads = []
         self.parts = {}
+        self.versions = []
 
     async def answer(self, step):
         name, *arguments = step
@@ -107,16 +118,16 @@ class Side:
             return self._plain(await getattr(self, name)(*arguments))
         except ObjectIOError as error:
             return type(error), {
-                each: error.fields.get(each) for each in FIELDS.get(type(error), ())
+                each: self._plain(error.fields.get(each)) for each in FIELDS.get(type(error), ())
             }
 
     def _plain(self, value):
         """Without times; ids of uploads by when they were begun."""
         if isinstance(value, Listing):
-            objects = [each._replace(modified_ms=0) for each in value.objects]
-            value = value._replace(objects=objects)
+            value = self._without_times(value)
         raw = msgspec.to_builtins(value)
         known = {upload.upload_id: f"upload {i}" for i, (_, upload) in enumerate(self.uploads)}
+        known |= {version: f"version {i}" for i, version in enumerate(self.versions)}
 
         def walk(each):
             if isinstance(each, dict):
@@ -131,6 +142,9 @@ class Side:
 
         return walk(raw)
 
+    def _without_times(self, listing):
+        return listing._replace(objects=[each._replace(modified_ms=0) for each in listing.objects])
+
     def _upload(self, number):
         if number < len(self.uploads):
             bucket, upload = self.uploads[number]
@@ -143,12 +157,28 @@ class Side:
     async def delete_bucket(self, name):
         return await self.service.delete_bucket(name)
 
+    async def set_versioning(self, name, status):
+        return await self.service.set_versioning(name, status)
+
+    def _version(self, version):
+        if not isinstance(version, int):
+            return version
+        return self.versions[version] if version < len(self.versions) else "f" * 32
+
+    def _made(self, result):
+        if result.version_id not in (None, "null", *self.versions):
+            self.versions.append(result.version_id)
+        return result
+
     async def put(self, bucket, key, data, attributes, conditions):
-        return await self.service.put_object(
-            bucket, key, Payload(data), attributes, owner="me", conditions=conditions
+        return self._made(
+            await self.service.put_object(
+                bucket, key, Payload(data), attributes, owner="me", conditions=conditions
+            )
         )
 
     async def get(self, bucket, key, version):
+        version = self._version(version)
         reader = await self.service.get_object(bucket, key, version_id=version)
         try:
             size = reader.info.size
@@ -159,24 +189,41 @@ class Side:
         finally:
             reader.close()
 
+    async def update(self, bucket, key, version, tags):
+        def change(info):
+            return msgspec.structs.replace(info.attributes, tags=tags)
+
+        return await self.service.update_object(
+            bucket, key, change, version_id=self._version(version)
+        )
+
     async def delete(self, bucket, key, version, conditions):
-        return await self.service.delete_object(
-            bucket, key, version_id=version, conditions=conditions
+        return self._made(
+            await self.service.delete_object(
+                bucket, key, version_id=self._version(version), conditions=conditions
+            )
         )
 
     async def delete_many(self, bucket, targets):
-        outcomes = await self.service.delete_objects(bucket, targets)
-        return [type(outcome).__name__ for outcome in outcomes]
+        """Of each key once: several are deleted at the same time."""
+        once = {each.key: each._replace(version_id=self._version(each[1])) for each in targets}
+        outcomes = await self.service.delete_objects(bucket, list(once.values()))
+        for outcome in outcomes:
+            if not isinstance(outcome, Exception):
+                self._made(outcome)
+        return [type(each).__name__ if isinstance(each, Exception) else each for each in outcomes]
 
     async def copy(self, source_bucket, source_key, bucket, key, conditions, attributes):
-        return await self.service.copy_object(
-            source_bucket,
-            source_key,
-            bucket,
-            key,
-            owner="you",
-            source_conditions=conditions,
-            attributes=attributes,
+        return self._made(
+            await self.service.copy_object(
+                source_bucket,
+                source_key,
+                bucket,
+                key,
+                owner="you",
+                source_conditions=conditions,
+                attributes=attributes,
+            )
         )
 
     async def list_objects(self, bucket, prefix, delimiter, after, limit):
@@ -185,9 +232,18 @@ class Side:
         )
 
     async def list_versions(self, bucket, prefix, delimiter, after, limit):
-        return await self.service.list_versions(
-            bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit
-        )
+        """A page, and all pages of that size one after the other."""
+        where = {"prefix": prefix, "delimiter": delimiter, "limit": limit}
+        page = await self.service.list_versions(bucket, after=after, **where)
+        pages = [page]
+        while pages[-1].next_after is not None:
+            last = pages[-1]
+            pages.append(
+                await self.service.list_versions(
+                    bucket, after=last.next_after, after_version=last.next_version, **where
+                )
+            )
+        return [self._without_times(each) for each in pages]
 
     async def list_uploads(self, bucket, prefix, delimiter, after, limit):
         """Ids are not in the same order on both sides, so only whole pages are compared."""
@@ -225,8 +281,8 @@ class Side:
             if mistake == 5:
                 checksums = {}
             chosen.append(CompletePart(part, etag, checksums))
-        return await self.service.complete_upload(
-            *self._upload(number), chosen, conditions=conditions
+        return self._made(
+            await self.service.complete_upload(*self._upload(number), chosen, conditions=conditions)
         )
 
     async def abort(self, number):
@@ -268,6 +324,8 @@ async def compare(kit, steps):
                 assert isinstance(found, tuple), (step, expected, found)
             else:
                 assert found == expected, step
+            rows = kit.rows().items()
+            assert version_problems([row for row in rows if row[0][:1] in b"odvn"]) == []
         await empty(kit)
     finally:
         await kit.stop()
@@ -277,8 +335,10 @@ async def empty(kit):
     """When everything is deleted, nothing is left: no shard, and no row but the cluster's."""
     store = kit.store
     for bucket in await store.list_buckets():
-        page = await store.list_objects(bucket.name)
-        await store.delete_objects(bucket.name, [DeleteTarget(each.key) for each in page.objects])
+        page = await store.list_versions(bucket.name)
+        await store.delete_objects(
+            bucket.name, [DeleteTarget(each.key, each.version_id) for each in page.objects]
+        )
         for upload in (await store.list_uploads(bucket.name)).uploads:
             await store.abort_upload(bucket.name, upload.key, upload.upload_id)
         await store.delete_bucket(bucket.name)
