@@ -62,6 +62,6 @@ def _problems_of(
     if len(ids) != len(set(ids)):
         problems.append(f"two versions of {place.key!r} have one id")
     nulls = [each.sequence for each in others if each.version_id == NULL_VERSION]
-    if nulls != [pointers[place]] * (place in pointers):
+    if nulls != [pointers[each] for each in (place,) if each in pointers]:
         problems.append(f"the null version of {place.key!r} is not where it is said to be")
     return problems
