@@ -375,11 +375,19 @@ class StoreSection(Section, frozen=True, kw_only=True):
     scrub_bytes_per_second: Annotated[
         Annotated[float, Meta(gt=0)], Meta(description="How fast that is done, over all devices.")
     ] = 32.0 * MIB
+    quota_interval_seconds: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(
+            description="Pause between two counts of what buckets with a quota hold, at least; they "
+            "take a tenth of the time at most."
+        ),
+    ] = 10.0
     lifecycle_interval_seconds: Annotated[
         Annotated[float, Meta(gt=0)],
         Meta(
             description="Pause between two looks at which buckets' lifecycle rules have something to "
-            "do: those that have were changed, or not walked since midnight UTC."
+            "do: those that have were changed, or not walked since midnight UTC. Never longer than a "
+            "tenth of a day."
         ),
     ] = 60.0
     lifecycle_rows_per_second: Annotated[

@@ -22,6 +22,9 @@ again, so a bucket that is created anew does not see the rows of its namesake.
     q <target, 8 bytes> <milliseconds, 8 bytes> <id, 8 bytes>   an event that a target is still to be
                                         told of; the target is a hash of its ARN
     t l <bucket id>                     how far a bucket's lifecycle pass got
+    t q <canonical id>                  the quota of an account
+    t u <bucket id>                     what a bucket with a quota held when it was counted last
+    t a <canonical id>                  what the buckets of an account with a quota held, likewise
     I …                                 identities: accounts, users, keys, roles (`objectio.iam`)
     j/ …                                the engine's own: see `objectio.kv.outbox`
 """
@@ -57,6 +60,9 @@ ENDED: Final = b"e"
 EVENTS: Final = b"q"
 WORKERS: Final = b"t"
 LIFECYCLES: Final = WORKERS + b"l"
+USAGES: Final = WORKERS + b"u"
+ACCOUNT_USAGES: Final = WORKERS + b"a"
+ACCOUNT_QUOTAS: Final = WORKERS + b"q"
 IDENTITIES: Final = b"I"
 
 BUCKET_ID_BYTES: Final = 8
@@ -187,6 +193,18 @@ def event(target: str, milliseconds: int, entry_id: bytes) -> bytes:
 
 def lifecycle(bucket_id: bytes) -> bytes:
     return LIFECYCLES + bucket_id
+
+
+def usage(bucket_id: bytes) -> bytes:
+    return USAGES + bucket_id
+
+
+def account_usage(owner: str) -> bytes:
+    return ACCOUNT_USAGES + owner.encode("utf-8")
+
+
+def account_quota(owner: str) -> bytes:
+    return ACCOUNT_QUOTAS + owner.encode("utf-8")
 
 
 def garbage(milliseconds: int, entry_id: bytes) -> bytes:

@@ -1,5 +1,5 @@
 """Everything that keeps the store in order: journal, garbage, repair, scrubbing, moves, ended
-uploads, lifecycle.
+uploads, lifecycle, counts for quotas.
 
 It runs in one process, the one with the metadata, over devices of this process or of others, and for
 all processes that serve objects. What they use it learns from a `Presence`; what they notice they tell
@@ -29,6 +29,7 @@ from objectio.store.rebalance import Rebalancer
 from objectio.store.repair import Repairer
 from objectio.store.scrub import Scrubber
 from objectio.store.settings import StoreSettings
+from objectio.store.usage_count import UsageCounter
 from objectio.store.verify import StripeChecks
 from objectio.store.versions import Versions
 
@@ -88,6 +89,7 @@ class Maintenance:
         buckets = Buckets(kv)
         versions = Versions(kv, buckets, Documents(kv, buckets), self)
         self.lifecycle = LifecycleWorker(kv, versions, self, settings.lifecycle, metrics)
+        self.usage = UsageCounter(kv, settings.quota_interval_seconds)
         for listener in (self.repairer, self.collector, self.rebalancer):
             devices.listen(listener)
         self._show(NullMetrics() if metrics is None else metrics)
@@ -136,8 +138,10 @@ class Maintenance:
             await self.rebalancer.start()
             self.scrubber.start()
             self.lifecycle.start()
+            self.usage.start()
 
     async def stop(self) -> None:
+        await self.usage.stop()
         await self.lifecycle.stop()
         await self.scrubber.stop()
         await self.rebalancer.stop()

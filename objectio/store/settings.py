@@ -25,6 +25,7 @@ class StoreSettings:
     read_hedge_seconds: float = 0.02
     scrub_interval_seconds: float = 0.0
     scrub_bytes_per_second: float = 32.0 * MIB
+    quota_interval_seconds: float = 10.0
     lifecycle_interval_seconds: float = 60.0
     lifecycle_rows_per_second: float = 20_000.0
     lifecycle_day_seconds: float = 86_400.0
@@ -49,7 +50,7 @@ class StoreSettings:
     @property
     def lifecycle(self) -> LifecycleSettings:
         return LifecycleSettings(
-            interval_seconds=self.lifecycle_interval_seconds,
+            interval_seconds=min(self.lifecycle_interval_seconds, self.lifecycle_day_seconds / 10),
             rows_per_second=self.lifecycle_rows_per_second,
             day_seconds=self.lifecycle_day_seconds,
         )
@@ -67,6 +68,7 @@ def settings_of(section: StoreSection) -> StoreSettings:
         read_hedge_seconds=section.read_hedge_seconds,
         scrub_interval_seconds=section.scrub_interval_seconds,
         scrub_bytes_per_second=section.scrub_bytes_per_second,
+        quota_interval_seconds=section.quota_interval_seconds,
         lifecycle_interval_seconds=section.lifecycle_interval_seconds,
         lifecycle_rows_per_second=section.lifecycle_rows_per_second,
         lifecycle_day_seconds=section.lifecycle_day_seconds,

@@ -1,0 +1,122 @@
+"""Counting what buckets with a quota hold, and those of accounts with one: see `objectio.store.quota`.
+
+All versions count, and the parts of uploads that have not ended. A count takes at most a tenth of the
+time: after one that took long, the next comes later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Final
+
+from objectio.kv.keys import prefix_end, unescape
+from objectio.kv.store import KVStore, Write
+from objectio.meta import keys
+from objectio.meta.buckets import Bucket
+from objectio.meta.records import decode_listed, decode_object, decode_part
+from objectio.model.bucket import QUOTA
+from objectio.store.quota import UsageRecord, encode_usage
+
+_log: Final = logging.getLogger("objectio.store")
+
+_PAGE: Final = 500
+_SHARE: Final = 0.1
+
+
+class UsageCounter:
+    """Runs in the background. `clock` gives Unix seconds."""
+
+    def __init__(
+        self, kv: KVStore, interval_seconds: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._kv = kv
+        self._interval_seconds = interval_seconds
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            began = time.monotonic()
+            try:
+                await self.count()
+            except Exception as error:
+                _log.warning("counting what buckets hold: %s", error, exc_info=True)
+            took = time.monotonic() - began
+            await asyncio.sleep(max(self._interval_seconds, took / _SHARE - took))
+
+    async def count(self) -> None:
+        """Once, all that is to be counted."""
+        rows = await self._kv.ascan_prefix(keys.ACCOUNT_QUOTAS)
+        accounts = {row[len(keys.ACCOUNT_QUOTAS) :].decode("utf-8") for row, _ in rows}
+        begun: dict[str, int] = dict.fromkeys(accounts, self._now_ms())
+        totals: dict[str, Counter[str]] = defaultdict(Counter)
+        written: set[bytes] = set()
+        start, stop = keys.BUCKETS, prefix_end(keys.BUCKETS)
+        while page := await self._kv.ascan(start, stop, limit=_PAGE):
+            buckets = [Bucket(row, raw) for row, raw in page]
+            quotas = await self._kv.aget_many(
+                [keys.document(bucket.id, QUOTA) for bucket in buckets]
+            )
+            for bucket, quota in zip(buckets, quotas, strict=True):
+                owner = bucket.record.owner
+                if quota is None and owner not in accounts:
+                    continue
+                begun_ms = self._now_ms()
+                found = await self._count(bucket.id)
+                totals[owner] += found
+                if quota is not None:
+                    row = keys.usage(bucket.id)
+                    await self._write(row, begun_ms, found)
+                    written.add(row)
+            start = page[-1][0] + b"\0"
+        for owner, begun_ms in begun.items():
+            row = keys.account_usage(owner)
+            await self._write(row, begun_ms, totals[owner])
+            written.add(row)
+        await self._forget(written)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    async def _write(self, row: bytes, begun_ms: int, found: Counter[str]) -> None:
+        usage = UsageRecord(begun_ms, self._now_ms(), found["bytes"], found["objects"])
+        await self._kv.commit([], [(row, encode_usage(usage))])
+
+    async def _forget(self, written: set[bytes]) -> None:
+        """Counts of what has no quota any more."""
+        for table in (keys.USAGES, keys.ACCOUNT_USAGES):
+            async for row, _ in self._kv.arows(table, prefix_end(table)):
+                if row not in written:
+                    gone: list[Write] = [(row, None)]
+                    await self._kv.commit([], gone)
+
+    async def _count(self, bucket_id: bytes) -> Counter[str]:
+        found: Counter[str] = Counter()
+        table = keys.objects(bucket_id)
+        async for _, raw in self._kv.arows(table, prefix_end(table), page_rows=_PAGE):
+            found["objects"] += 1
+            found["bytes"] += decode_listed(raw).size
+        table = keys.versions(bucket_id)
+        async for _, raw in self._kv.arows(table, prefix_end(table), page_rows=_PAGE):
+            record = decode_object(raw)
+            found["objects"] += not record.delete_marker
+            found["bytes"] += record.size
+        table = keys.uploads(bucket_id)
+        async for row, _ in self._kv.arows(table, prefix_end(table), page_rows=_PAGE):
+            _, end = unescape(row, len(table))
+            parts = keys.parts(row[end:])
+            async for _, raw in self._kv.arows(parts, prefix_end(parts), page_rows=_PAGE):
+                found["bytes"] += decode_part(raw).size
+        return found
