@@ -116,11 +116,14 @@ class BucketInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """`encryption` is said of a part that was just put."""
+
     number: int
     size: int
     etag: str
     modified_ms: int
     checksums: Mapping[str, str] = {}
+    encryption: EncryptionInfo | None = None
 
 
 class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True):

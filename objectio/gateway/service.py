@@ -20,6 +20,7 @@ from objectio.abc.role import NodeParts, Service
 from objectio.errors import Unavailable
 from objectio.gateway.host import HttpHost, cluster_view
 from objectio.gateway.identities import Callers
+from objectio.store.datakeys import DataKeys
 from objectio.store.pools import Pools
 from objectio.store.presence import BlobsInUse
 from objectio.store.service import ObjectStore
@@ -79,6 +80,10 @@ class GatewayService:
             in_use=parts.part("in_use"),
             upkeep=upkeep,
             slow=parts.part("slow") if parts.has("slow") else None,
+            keys=DataKeys(
+                parts.part("kms") if parts.has("kms") else None,
+                require_key_id=parts.config.kms.require_key_id,
+            ),
         )
 
     async def _join(self) -> None:

@@ -82,6 +82,14 @@ class Buckets:
             raise NotFound(f"there is no bucket {name}", kind="bucket", bucket=name)
         return Bucket(row_key, raw)
 
+    async def find_again(self, bucket: Bucket) -> Bucket:
+        """As it is now. Raises `NotFound` if another of this name took its place."""
+        found = await self.find(bucket.record.name)
+        if found.id != bucket.id:
+            name = bucket.record.name
+            raise NotFound(f"bucket {name} was deleted", kind="bucket", bucket=name)
+        return found
+
     async def create(
         self,
         name: str,
@@ -100,6 +108,7 @@ class Buckets:
             region,
             "Enabled" if object_lock else "",
             object_lock,
+            int(bool(documents)),
         )
         row_key = keys.bucket(name)
         writes: list[tuple[bytes, bytes | None]] = [(row_key, encode(record))]

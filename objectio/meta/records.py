@@ -227,13 +227,14 @@ class PartRecord(msgspec.Struct, frozen=True, array_like=True):
     checksums: dict[str, str]
     blobs: list[BlobRef]
 
-    def info(self, number: int) -> PartInfo:
+    def info(self, number: int, encryption: EncryptionRecord | None = None) -> PartInfo:
         return PartInfo(
             number=number,
             size=self.size,
             etag=self.etag,
             modified_ms=self.modified_ms,
             checksums=self.checksums,
+            encryption=None if encryption is None else encryption.info(),
         )
 
 

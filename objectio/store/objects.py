@@ -21,20 +21,22 @@ from objectio.abc.objects import (
     Payload,
     PayloadDigests,
 )
-from objectio.errors import InvalidRequest, ObjectIOError, OperationNotImplemented
+from objectio.errors import InvalidRequest, ObjectIOError
 from objectio.kv.store import KVStore
 from objectio.limits import OBJECT_KEY_BYTES_MAX
 from objectio.meta.buckets import Buckets
 from objectio.meta.records import (
     BlobRef,
+    EncryptionRecord,
     ObjectRecord,
 )
 from objectio.store.conditions import check_read, check_write
 from objectio.store.copying import CopyPayload
+from objectio.store.encryption import Reads
 from objectio.store.locks import check_bucket
 from objectio.store.pools import Pools
 from objectio.store.presence import BlobsInUse
-from objectio.store.read import BlobReads
+from objectio.store.sealing import Sealing
 from objectio.store.versions import Versions, now_ms
 from objectio.store.write import BlobWriter
 
@@ -47,7 +49,7 @@ class Objects:
         versions: Versions,
         pools: Pools,
         writer: BlobWriter,
-        reads: BlobReads,
+        sealing: Sealing,
         in_use: BlobsInUse,
     ) -> None:
         self._kv = kv
@@ -55,12 +57,18 @@ class Objects:
         self._versions = versions
         self._pools = pools
         self._writer = writer
-        self._reads = reads
+        self._sealing = sealing
         self._in_use = in_use
 
     # Reading.
 
-    async def get(self, bucket: str, key: bytes, version_id: str | None) -> OpenObject:
+    async def get(
+        self,
+        bucket: str,
+        key: bytes,
+        version_id: str | None,
+        customer_key: bytes | None = None,
+    ) -> OpenObject:
         place = await self._buckets.find(bucket)
         while True:
             found = await self._versions.find(place, key, version_id)
@@ -71,7 +79,12 @@ class Objects:
                 info = record.info(
                     key, latest=found.latest, versioned=bool(place.record.versioning)
                 )
-                return OpenObject(info, record.blobs, self._reads, self._in_use)
+                try:
+                    reads = await self._sealing.reads(record.encryption, place, key, customer_key)
+                except BaseException:
+                    self._in_use.unpin(record.blobs)
+                    raise
+                return OpenObject(info, record.blobs, reads, self._in_use)
 
     async def _still(self, row: bytes, raw: bytes, pinned: Sequence[BlobRef]) -> bool:
         """Whether the row is as it was read; if not, what was pinned is let go."""
@@ -83,9 +96,18 @@ class Objects:
                 self._in_use.unpin(pinned)
         return same
 
-    async def head(self, bucket: str, key: bytes, version_id: str | None) -> ObjectInfo:
+    async def head(
+        self,
+        bucket: str,
+        key: bytes,
+        version_id: str | None,
+        customer_key: bytes | None = None,
+        check_key: bool = False,
+    ) -> ObjectInfo:
         place = await self._buckets.find(bucket)
         found = await self._versions.find(place, key, version_id)
+        if check_key:
+            self._sealing.check(found.record.encryption, place, key, customer_key)
         versioned = bool(place.record.versioning)
         return found.record.info(key, latest=found.latest, versioned=versioned)
 
@@ -105,20 +127,21 @@ class Objects:
         check_key(key)
         found = await self._buckets.find(bucket)
         check_bucket(found.record, attributes)
-        if encryption is not None:
-            raise OperationNotImplemented("the store does not encrypt")
         if conditions is not None:  # again in the commit; here so that no body is sent for nothing
             check_write(conditions, await self._versions.current(found, key))
+        encrypted, sealer = await self._sealing.begin(found, key, encryption)
         if payload.size == 0:
             digests = await _empty_digests(payload)
-            record = make_record(0, digests, attributes, owner)
+            record = make_record(0, digests, attributes, owner, encryption=encrypted)
             record = await self._versions.put(
                 found, key, record, conditions=conditions, origin=origin
             )
             return record.info(key, versioned=bool(found.record.versioning))
         self._kv.check_ready()  # before a body is sent for nothing
-        written = await self._writer.write(self._pools.current, payload)
-        record = make_record(payload.size, written.digests, attributes, owner, [written.ref])
+        written = await self._writer.write(self._pools.current, payload, sealer)
+        record = make_record(
+            payload.size, written.digests, attributes, owner, [written.ref], encrypted
+        )
         try:
             record = await self._versions.put(
                 found, key, record, conditions=conditions, origin=origin, written=[written]
@@ -190,9 +213,10 @@ class Objects:
         attributes: ObjectAttributes | None,
         conditions: Conditions | None = None,
         encryption: Encryption | None = None,
+        source_customer_key: bytes | None = None,
         origin: Origin | None = None,
     ) -> ObjectInfo:
-        source = await self.get(source_bucket, source_key, source_version_id)
+        source = await self.get(source_bucket, source_key, source_version_id, source_customer_key)
         try:
             if source_conditions is not None:
                 check_read(source_conditions, source.info, copying=True)
@@ -214,7 +238,7 @@ class OpenObject:
     __slots__ = ("_in_use", "_open", "_reads", "_refs", "info")
 
     def __init__(
-        self, info: ObjectInfo, refs: Sequence[BlobRef], reads: BlobReads, in_use: BlobsInUse
+        self, info: ObjectInfo, refs: Sequence[BlobRef], reads: Reads, in_use: BlobsInUse
     ) -> None:
         self.info = info
         self._refs = refs
@@ -253,6 +277,7 @@ def make_record(
     attributes: ObjectAttributes,
     owner: str,
     blobs: Sequence[BlobRef] = (),
+    encryption: EncryptionRecord | None = None,
 ) -> ObjectRecord:
     """Of an object in one piece. Its version id is for `Versions.put` to give."""
     return ObjectRecord(
@@ -273,6 +298,7 @@ def make_record(
         acl=attributes.acl,
         retention=attributes.retention,
         legal_hold=attributes.legal_hold,
+        encryption=encryption,
     )
 
 

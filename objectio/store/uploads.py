@@ -26,13 +26,7 @@ from objectio.abc.objects import (
     PayloadDigests,
     UploadInfo,
 )
-from objectio.errors import (
-    CommitConflict,
-    InvalidRequest,
-    NotFound,
-    OperationNotImplemented,
-    Unavailable,
-)
+from objectio.errors import CommitConflict, InvalidRequest, NotFound, Unavailable
 from objectio.kv.keys import decode_uint, prefix_end
 from objectio.kv.store import KVStore
 from objectio.limits import KV_SCAN_ROWS_MAX, PART_NUMBER_MAX
@@ -57,6 +51,7 @@ from objectio.store.locks import check_bucket
 from objectio.store.objects import check_key, make_record
 from objectio.store.pools import Pools
 from objectio.store.presence import Upkeep
+from objectio.store.sealing import Sealing
 from objectio.store.versions import Versions, now_ms
 from objectio.store.write import BlobWriter
 
@@ -88,6 +83,7 @@ class Uploads:
         writer: BlobWriter,
         upkeep: Upkeep,
         versions: Versions,
+        sealing: Sealing,
         part_size_bytes_min: int,
     ) -> None:
         self._kv = kv
@@ -96,6 +92,7 @@ class Uploads:
         self._writer = writer
         self._upkeep = upkeep
         self._versions = versions
+        self._sealing = sealing
         self._part_size_bytes_min = part_size_bytes_min
         self._cleaning: set[asyncio.Task[None]] = set()
 
@@ -131,10 +128,9 @@ class Uploads:
         encryption: Encryption | None = None,
     ) -> UploadInfo:
         check_key(key)
-        if encryption is not None:
-            raise OperationNotImplemented("the store does not encrypt")
         found = await self._buckets.find(bucket)
         check_bucket(found.record, attributes)
+        encrypted, _ = await self._sealing.begin(found, key, encryption)
         upload_id = os.urandom(_UPLOAD_ID_BYTES)
         record = UploadRecord(
             now_ms(),
@@ -149,10 +145,17 @@ class Uploads:
             attributes.acl,
             attributes.retention,
             attributes.legal_hold,
+            encrypted,
         )
-        row = keys.upload(found.id, key, upload_id)
-        await self._kv.commit([found.check, Absent(row)], [(row, encode(record))])
-        return record.info(key, upload_id.hex())
+        row, raw = keys.upload(found.id, key, upload_id), encode(record)
+        for _ in range(COMMIT_TRIES):
+            try:
+                await self._kv.commit([found.check, Absent(row)], [(row, raw)])
+            except CommitConflict:  # what is said about the bucket changed
+                found = await self._buckets.find_again(found)
+                continue
+            return record.info(key, upload_id.hex())
+        raise Unavailable("too many changes of one bucket at once", bucket=bucket)
 
     async def get(self, bucket: str, key: bytes, upload_id: str) -> UploadInfo:
         _, upload = await self._find(bucket, key, upload_id)
@@ -161,21 +164,29 @@ class Uploads:
     # Parts.
 
     async def put_part(
-        self, bucket: str, key: bytes, upload_id: str, number: int, payload: Payload
+        self,
+        bucket: str,
+        key: bytes,
+        upload_id: str,
+        number: int,
+        payload: Payload,
+        customer_key: bytes | None = None,
     ) -> PartInfo:
         if not 1 <= number <= PART_NUMBER_MAX:
             raise InvalidRequest(
                 f"part numbers are 1 to {PART_NUMBER_MAX}", reason="InvalidArgument"
             )
         found, upload = await self._find(bucket, key, upload_id)
+        encrypted = upload.record.encryption
+        sealer = await self._sealing.resume(encrypted, found, key, customer_key)
         if payload.size == 0:
             await payload.read()
             payload.digest(b"")
             record = _part_record(0, payload.finish(), [])
             await self._commit_part(upload, number, record, [])
-            return record.info(number)
+            return record.info(number, encrypted)
         self._kv.check_ready()  # before a body is sent for nothing
-        written = await self._writer.write(self._pools.current, payload)
+        written = await self._writer.write(self._pools.current, payload, sealer)
         record = _part_record(payload.size, written.digests, [written.ref])
         rows: list[Write] = [
             (keys.blob(written.ref.blob), encode(BlobRow(written.ref, found.id, key)))
@@ -190,7 +201,7 @@ class Uploads:
         self._writer.done(written.ref)
         if written.missing:
             self._upkeep.repairs()
-        return record.info(number)
+        return record.info(number, encrypted)
 
     async def _commit_part(
         self, upload: _Upload, number: int, record: PartRecord, rows: Sequence[Write]
@@ -239,9 +250,11 @@ class Uploads:
         parts: Sequence[CompletePart],
         conditions: Conditions | None,
         check: Callable[[Sequence[PartInfo]], PayloadDigests] | None,
+        customer_key: bytes | None = None,
         origin: Origin | None = None,
     ) -> ObjectInfo:
         found, upload = await self._find(bucket, key, upload_id)
+        self._sealing.check(upload.record.encryption, found, key, customer_key)
         numbers = [part.number for part in parts]
         if not parts or len(parts) > PART_NUMBER_MAX:
             raise InvalidRequest("an object has 1 to 10,000 parts", reason="MalformedXML")
@@ -369,7 +382,13 @@ def _assemble(
         numbers,
         [part.checksums for part in parts],
     )
-    record = make_record(sum(manifest.part_sizes), digests, upload.attributes(), upload.owner)
+    record = make_record(
+        sum(manifest.part_sizes),
+        digests,
+        upload.attributes(),
+        upload.owner,
+        encryption=upload.encryption,
+    )
     if len(parts) > _PARTS_INLINE_MAX:
         manifest_id = os.urandom(_UPLOAD_ID_BYTES)
         record = msgspec.structs.replace(record, manifest=manifest_id)

@@ -32,6 +32,7 @@ from objectio.limits import KIB
 from objectio.meta.records import BlobRef
 from objectio.model.stripe import BlobId, ShardKey, new_blob_id
 from objectio.store.devices import DeviceSet
+from objectio.store.encryption import Sealer
 from objectio.store.memory import BufferPool, ByteBudget
 from objectio.store.pools import Pool
 from objectio.store.presence import BlobsInUse, Upkeep
@@ -209,19 +210,25 @@ class BlobWriter:
         self._upkeep = upkeep
         self._buffers: dict[int, BufferPool] = {}
 
-    async def write(self, pool: Pool, payload: Payload) -> Written:
+    async def write(self, pool: Pool, payload: Payload, sealer: Sealer | None = None) -> Written:
         """Store a payload of at least one byte. When it returns, the blob is durable, but nothing
         refers to it: until the caller has committed that, which is told to `done`, or given it up,
-        it is `active`. If it raises, the shards that were written are handed to `give_up`."""
+        it is `active`. If it raises, the shards that were written are handed to `give_up`. With a
+        `sealer` it is stored encrypted."""
         # From here to where the shards' places are looked up is one turn of the loop: a survey has
         # the blob, or else it has the places that are right after the survey.
         blob = new_blob_id()
         self._in_use.active.add(blob)
+        sealing = None if sealer is None else sealer.seal(blob, payload)
+        stored = sealing or payload
         try:
-            return await self._write(pool, blob, payload)
+            return await self._write(pool, blob, stored)
         except BaseException:
-            self.give_up(BlobRef(blob, payload.size, pool.id))
+            self.give_up(BlobRef(blob, stored.size, pool.id))
             raise
+        finally:
+            if sealing is not None:
+                sealing.close()
 
     def give_up(self, ref: BlobRef) -> None:
         """The blob's write, or the commit that was to refer to it, failed or was cut off: its shards

@@ -102,7 +102,7 @@ def check_customer_key(encryption: EncryptionInfo | None, customer_key: bytes | 
     if bool(wanted) != (customer_key is not None):
         raise InvalidRequest("a key is missing, or not wanted", reason="InvalidRequest")
     if customer_key is not None and _md5_base64(customer_key) != wanted:
-        raise AccessDenied("another key", reason="AccessDenied")
+        raise InvalidRequest("another key", reason="InvalidRequest")
 
 
 def _md5_base64(key: bytes) -> str:

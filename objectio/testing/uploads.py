@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from objectio import limits
 from objectio.abc.objects import (
     CompletePart,
@@ -98,8 +100,9 @@ class MemoryUploads(MemoryBuckets):
             modified_ms=self._now_ms(),
             checksums=dict(digests.checksums),
         )
-        self._upload(bucket, key, upload_id).parts[number] = MemoryPart(info, data)
-        return info
+        upload = self._upload(bucket, key, upload_id)
+        upload.parts[number] = MemoryPart(info, data)
+        return msgspec.structs.replace(info, encryption=upload.info.encryption)
 
     async def complete_upload(
         self,

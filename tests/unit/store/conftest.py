@@ -92,9 +92,11 @@ class Kit:
         fast=True,
         codecs=(),
         stripe_bytes=STRIPE_BYTES,
+        keys=None,
         **more,
     ):
         self.where = where
+        self.keys = keys
         self.factory = MemoryShardStoreFactory() if factory is None else factory
         driver = MemoryKV() if kv is None else kv
         capabilities = frozenset({CAP_FAST_READS}) if fast else frozenset()
@@ -156,6 +158,7 @@ class Kit:
             in_use=self.in_use,
             upkeep=self.maintenance,
             slow=slow,
+            keys=self.keys,
         )
         await self.maintenance.start()
 
