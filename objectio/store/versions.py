@@ -362,13 +362,7 @@ class Versions:
         if failed in theirs:
             raise conflict
         bucket = change.bucket
-        if failed != bucket.check:
-            return bucket
-        now = await self._buckets.find(bucket.record.name)
-        if now.id != bucket.id:
-            name = bucket.record.name
-            raise NotFound(f"bucket {name} was deleted", kind="bucket", bucket=name)
-        return now
+        return bucket if failed != bucket.check else await self._buckets.find_again(bucket)
 
     async def update(
         self,
