@@ -106,15 +106,13 @@ class Directory(Protocol):
 class Wanted(NamedTuple):
     """Something that must be allowed too. `version_id` where an object's version is meant.
 
-    Of what is in no bucket, `owner` is the canonical id of the account that owns it, "" for the
-    caller's, and `policy` a compiled `objectio.iam.policy.Policy` of its own (a role's trust).
+    `policy` is a compiled `objectio.iam.policy.Policy` of what is in no bucket: a role's trust.
     """
 
     action: str
     resource: str
     version_id: str | None = None
     conditions: Callable[[], Mapping[str, Sequence[str]]] | None = None
-    owner: str = ""
     policy: Any = None
 
 

@@ -25,15 +25,14 @@ import json
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from functools import partial
+from hashlib import sha256
 from time import perf_counter
 from typing import Any, Final
 
 from objectio.abc.api import (
-    ANONYMOUS,
     Access,
     FrontEnd,
-    Identity,
+    Mount,
     Receive,
     Request,
     Response,
@@ -41,13 +40,14 @@ from objectio.abc.api import (
     Send,
 )
 from objectio.abc.metrics import Exporter, Metrics, NullMetrics
-from objectio.errors import ObjectIOError, Unavailable
+from objectio.errors import AccessError, ObjectIOError, Unavailable
 from objectio.gateway.body import BODY_IDLE_SECONDS_MAX, Body, open_body, undeclared_body
+from objectio.gateway.caller import Caller, Headers, trust_root
 from objectio.gateway.counting import FrontEndCounters
 from objectio.gateway.exchange import ClientDisconnected, Exchange
-from objectio.gateway.gate import Gate
+from objectio.gateway.gate import Authenticated, Gate
 from objectio.gateway.neighbours import Neighbours
-from objectio.iam.sigv4 import collect_headers
+from objectio.iam.sigv4 import Signed, collect_headers
 from objectio.limits import PUT_SIZE_BYTES_MAX
 
 logger = logging.getLogger("objectio.gateway")
@@ -63,14 +63,28 @@ _INTERNAL_ERROR: Final = "We encountered an internal error. Please try again."
 class _Mounted:
     """A front end where it is mounted, with its attributes looked up once."""
 
-    def __init__(self, name: str, prefix: str, front_end: FrontEnd, metrics: Metrics) -> None:
-        self.prefix = prefix.rstrip("/").encode()
+    def __init__(self, name: str, mount: Mount, front_end: FrontEnd, metrics: Metrics) -> None:
+        self.prefix = mount.prefix.rstrip("/").encode()
         self.below = self.prefix + b"/"
+        self.method = mount.method
+        self._content_type = mount.content_type.encode()
         self.classify = front_end.classify
         self.app = front_end.app
         self.error = front_end.error
         self.finish_error = getattr(front_end, "finish_error", None)
         self.counters = FrontEndCounters(name, metrics)
+
+    def takes(self, scope: Scope) -> bool:
+        """Where it is mounted for one method only: whether this is its request."""
+        if scope["method"] != self.method:
+            return False
+        if not self._content_type:
+            return True
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                kind: bytes = value.partition(b";")[0].strip().lower()
+                return kind == self._content_type
+        return False
 
 
 class GatewayApp:
@@ -107,7 +121,7 @@ class GatewayApp:
         self._requests_max = requests_max
         self._payload_bytes_max = payload_bytes_max
         self._body_idle_seconds = body_idle_seconds
-        self._mounts = _order_mounts(front_ends, metrics)
+        self._mounts, self._by_path = _order_mounts(front_ends, metrics)
         self._request_id = secrets.randbits(64)
         self.in_flight = 0
         metrics.gauge_function(
@@ -127,36 +141,17 @@ class GatewayApp:
         self._request_id = number = (self._request_id + _REQUEST_ID_STEP) & _REQUEST_ID_MASK
         request_id = f"{number:016X}"
         exchange = Exchange(scope, receive, send)
-        mounted = self._find_mount(path)
+        mounted = self._find_mount(path, scope)
         if mounted is None:
             exchange.body = undeclared_body(receive, scope["headers"])
             await _send_response(exchange, Response(404, [], b""))
             return
-        identity, access, gate = ANONYMOUS, None, self._gate
         self.in_flight += 1
         try:
             if self.in_flight > self._requests_max:
                 raise Unavailable("Please reduce your request rate.", reason="SlowDown")
-            access = mounted.classify(scope)
-            headers = collect_headers(scope["headers"])
-            identity, signed = gate.authenticate(scope, access, headers)
-            gate.admit(identity, access)
-            exchange.body = body = open_body(
-                receive,
-                headers,
-                signed,
-                payload=access.payload,
-                bytes_max=self._payload_bytes_max if access.payload else access.body_bytes_max,
-                idle_seconds=self._body_idle_seconds,
-            )
-            if b"expect" in headers and headers.get(b"content-length") == b"0":
-                # RFC 9110 §10.1.1 lets us leave the 100 out where no content comes, but botocore
-                # then takes the next response on the connection for garbage and waits a minute.
-                await receive()
-            if body.must_be_read:
-                await (body.settle() if access.payload else body.read_all())
-            trust = partial(gate.trust, identity)
-            scope["objectio"] = Request(request_id, access, identity, body, trust)
+            exchange.access = access = mounted.classify(scope)
+            body = await self._enter(scope, receive, exchange, access, request_id)
             await mounted.app(scope, body.receive, exchange.send)
             if not exchange.ended:
                 raise RuntimeError("the front end returned without completing its response")
@@ -168,16 +163,69 @@ class GatewayApp:
             # request would be garbage that only the cycle collector finds.
             scope.pop("objectio", None)
             seconds = perf_counter() - started
-            action = "" if access is None else access.action
+            action = "" if exchange.access is None else exchange.access.action
             mounted.counters.count(action, exchange.status, seconds)
             if request_logger.isEnabledFor(logging.INFO):
-                _log_request(scope, exchange, access, identity, request_id, seconds)
+                _log_request(scope, exchange, request_id, seconds)
 
-    def _find_mount(self, path: bytes) -> _Mounted | None:
+    def _find_mount(self, path: bytes, scope: Scope) -> _Mounted | None:
+        if path in self._by_path:
+            for mounted in self._by_path[path]:
+                if mounted.takes(scope):
+                    return mounted
         for mounted in self._mounts:
             if path.startswith(mounted.below) or path == mounted.prefix:
                 return mounted
         return None
+
+    async def _enter(
+        self, scope: Scope, receive: Receive, exchange: Exchange, access: Access, request_id: str
+    ) -> Body:
+        """Past the gate: the body, and the request in the scope."""
+        gate = self._gate
+        headers = collect_headers(scope["headers"])
+        body = None
+        if access.service == "s3":
+            try:
+                identity, signed = gate.authenticate(scope, access, headers)
+            except AccessError as error:
+                identity, signed = await gate.authenticate_again(
+                    scope, access, headers, None, error
+                )
+        else:
+            body = exchange.body = self._open_body(receive, headers, None, access)
+            identity, signed = await _authenticate_whole(gate, scope, access, headers, body)
+        exchange.identity = identity
+        peer = gate.peer(scope, headers)
+        trust, act_as = trust_root, None
+        if not identity.is_root or scope["method"] == "POST":
+            caller = Caller(gate, scope, headers, identity, signed, peer)
+            await gate.admit(caller, access)
+            trust, act_as = caller.trust, caller.act_as
+        if body is None:
+            body = exchange.body = self._open_body(receive, headers, signed, access)
+        if b"expect" in headers and headers.get(b"content-length") == b"0":
+            # RFC 9110 §10.1.1 lets us leave the 100 out where no content comes, but botocore
+            # then takes the next response on the connection for garbage and waits a minute.
+            await receive()
+        if body.must_be_read:
+            await (body.settle() if access.payload else body.read_all())
+        scope["objectio"] = Request(
+            request_id, access, identity, body, trust, peer[0], peer[1], act_as
+        )
+        return body
+
+    def _open_body(
+        self, receive: Receive, headers: Headers, signed: Signed | None, access: Access
+    ) -> Body:
+        return open_body(
+            receive,
+            headers,
+            signed,
+            payload=access.payload,
+            bytes_max=self._payload_bytes_max if access.payload else access.body_bytes_max,
+            idle_seconds=self._body_idle_seconds,
+        )
 
     async def _fail(
         self,
@@ -261,16 +309,37 @@ def _is_on_socket(scope: Scope) -> bool:
     return server is not None and server[1] is None
 
 
-def _order_mounts(front_ends: Mapping[str, FrontEnd], metrics: Metrics) -> list[_Mounted]:
-    """The longest prefix first."""
+def _order_mounts(
+    front_ends: Mapping[str, FrontEnd], metrics: Metrics
+) -> tuple[list[_Mounted], dict[bytes, list[_Mounted]]]:
+    """Those that take all below a prefix, the longest first; and those for one method of one path,
+    by path."""
     found: dict[bytes, _Mounted] = {}
+    by_path: dict[bytes, list[_Mounted]] = {}
     for name, front_end in front_ends.items():
         for mount in front_end.mounts:
-            mounted = _Mounted(name, mount.prefix, front_end, metrics)
+            mounted = _Mounted(name, mount, front_end, metrics)
+            if mount.method:
+                by_path.setdefault(mount.prefix.encode(), []).append(mounted)
+                continue
             if mounted.prefix in found:
                 raise ValueError(f"two front ends are mounted at {mount.prefix!r}")
             found[mounted.prefix] = mounted
-    return sorted(found.values(), key=lambda item: -len(item.prefix))
+    return sorted(found.values(), key=lambda item: -len(item.prefix)), by_path
+
+
+async def _authenticate_whole(
+    gate: Gate, scope: Scope, access: Access, headers: Headers, body: Body
+) -> Authenticated:
+    """Clients of the other services do not send the hash of the body that they sign: the body, which
+    is small, is read first."""
+    content_sha256 = headers.get(b"x-amz-content-sha256")
+    if content_sha256 is None:
+        content_sha256 = sha256(await body.read_all()).hexdigest().encode()
+    try:
+        return gate.authenticate(scope, access, headers, content_sha256)
+    except AccessError as error:
+        return await gate.authenticate_again(scope, access, headers, content_sha256, error)
 
 
 def _plain(scope: Scope, send: Send) -> Exchange:
@@ -303,17 +372,10 @@ async def _answer_other(scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError(f"unknown ASGI scope {scope['type']!r}")
 
 
-def _log_request(
-    scope: Scope,
-    exchange: Exchange,
-    access: Access | None,
-    identity: Identity,
-    request_id: str,
-    seconds: float,
-) -> None:
+def _log_request(scope: Scope, exchange: Exchange, request_id: str, seconds: float) -> None:
     """The query is left out: a presigned URL is a credential."""
     client = scope.get("client")
-    body: Body | None = exchange.body
+    body, access, identity = exchange.body, exchange.access, exchange.identity
     request_logger.info(
         "request_id=%s remote=%s method=%s path=%s status=%d action=%s identity=%s "
         "access_key=%s bytes_in=%d bytes_out=%d ms=%.3f",

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Generator
 from typing import Any, Final
 
-from objectio.abc.api import Receive, Scope, Send
+from objectio.abc.api import ANONYMOUS, Access, Identity, Receive, Scope, Send
 from objectio.gateway.body import Body
 from objectio.gateway.whole import write_whole
 from objectio.limits import MIB
@@ -50,6 +50,8 @@ class Exchange:
     bytes_out = 0
     ended = False
     body: Body | None = None
+    access: Access | None = None
+    identity: Identity = ANONYMOUS
     _linger_seconds = 0.0
     _start: Any = None  # the head, while it waits for the body
 

@@ -1,8 +1,9 @@
 """The one gate: who calls, and whether they may. Every request of every front end comes through.
 
 What it does not know is denied: an unknown kind of credentials, an action that nothing allows. The
-only rule so far is that the root identity may do anything and nobody else may do anything; policies
-will be asked in `authorize`, which is where every front end and every handler already comes.
+root identity may do anything; for everyone else, nobody at all (`ANONYMOUS`) among them, the guard
+decides. An operation that says it is public is let in without being asked about, and asks itself, by
+`Request.trust`, for what it does.
 
 With authentication disabled (`--no-auth`) every caller is the root. Credentials that are sent
 anyway are not looked at, so that clients which always sign keep working; aws-chunked bodies are
@@ -13,16 +14,31 @@ chunk signatures are not.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from ipaddress import ip_network
+from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
-from objectio.abc.api import ANONYMOUS, Access, Identity, Scope, Wanted
-from objectio.errors import AccessDenied, Unauthenticated
+from objectio.abc.api import ANONYMOUS, Access, FormCredentials, Identity, Scope, Wanted
+from objectio.errors import (
+    AccessDenied,
+    AccessError,
+    CredentialsMalformed,
+    SignatureMismatch,
+    Unauthenticated,
+    UnknownAccessKey,
+)
+from objectio.gateway.caller import Caller, Headers, Peer, find_peer
+from objectio.gateway.guard import Guard
 from objectio.iam import canonical
 from objectio.iam.credentials import CredentialStore, root_identity
+from objectio.iam.directory import IdentityDirectory
+from objectio.iam.forms import FormVerifier
 from objectio.iam.sigv4 import Signed, SigV4Verifier, collect_headers
 
 ROOT = root_identity("")
+_S3: Final = b"s3"
+_TOKEN: Final = b"x-amz-security-token"
 
 
 class Authenticated(NamedTuple):
@@ -39,70 +55,152 @@ _AS_ANONYMOUS = Authenticated(ANONYMOUS, None)
 class Gate:
     """Authenticates and authorizes.
 
+    guard                        who decides about everyone but the root; None: they may do nothing
     regions_also                 regions to accept in a signature besides `region`
     unsigned_payload_over_http   whether a body that nothing covers (UNSIGNED-PAYLOAD and the
                                  unsigned trailer form) is taken over plain http. On by default:
                                  presigned uploads are of this kind, and TLS often ends in front of
                                  us
+    trusted_proxies              networks of proxies whose X-Forwarded-For and -Proto are believed
     """
 
     def __init__(
         self,
         credentials: CredentialStore,
         *,
+        guard: Guard | None = None,
         region: str = "us-east-1",
         regions_also: Collection[str] = ("us-east-1",),
         auth_enabled: bool = True,
         unsigned_payload_over_http: bool = True,
+        trusted_proxies: Collection[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.auth_enabled = auth_enabled
+        self.region = region
+        self.clock = clock
+        self._guard = Guard(None, None) if guard is None else guard
+        self._directory = credentials if isinstance(credentials, IdentityDirectory) else None
         self._verify = SigV4Verifier(
             credentials, region=region, regions_also=regions_also, clock=clock
         ).verify
+        self._verify_form = FormVerifier(
+            credentials, region=region, regions_also=regions_also, clock=clock
+        ).verify
         self._unsigned_payload_over_http = unsigned_payload_over_http
+        self._proxies = [ip_network(each, strict=False) for each in trusted_proxies]
+
+    # Who calls.
 
     def authenticate(
-        self, scope: Scope, access: Access, headers: Mapping[bytes, bytes] | None = None
+        self,
+        scope: Scope,
+        access: Access,
+        headers: Headers | None = None,
+        content_sha256: bytes | None = None,
     ) -> Authenticated:
-        """`headers` as `collect_headers` gives them, if the caller has them already."""
+        """`headers` as `collect_headers` gives them, if the caller has them already;
+        `content_sha256` if the body was read."""
         if not self.auth_enabled:
             return _AS_ROOT
         if headers is None:
             headers = collect_headers(scope["headers"])
-        signed = self._verify(scope["method"], scope["raw_path"], scope["query_string"], headers)
+        service = _S3 if access.service == "s3" else access.service.encode()
+        signed = self._verify(
+            scope["method"],
+            scope["raw_path"],
+            scope["query_string"],
+            headers,
+            service,
+            content_sha256,
+        )
         if signed is None:
-            if access.public:
-                return _AS_ANONYMOUS
-            raise Unauthenticated("Access Denied", reason="AccessDenied")
+            return _AS_ANONYMOUS
         if not self._unsigned_payload_over_http:
-            self._check_covered(scope, access, signed)
+            self._check_covered(scope, access, headers, signed)
         return Authenticated(signed.credential.identity, signed)
 
-    def authorize(self, identity: Identity, action: str, resource: str) -> None:
+    async def authenticate_again(
+        self,
+        scope: Scope,
+        access: Access,
+        headers: Headers,
+        content_sha256: bytes | None,
+        refused: AccessError,
+    ) -> Authenticated:
+        """A key may have been made or changed elsewhere a moment ago: ask once more."""
+        token = headers.get(_TOKEN) or _token_of(scope["query_string"])
+        if not await self._refresh(refused, token.decode("latin-1")):
+            raise refused
+        return self.authenticate(scope, access, headers, content_sha256)
+
+    async def authenticate_form(self, form: FormCredentials) -> Identity:
+        """Raises `AccessError`."""
+        if not self.auth_enabled:
+            return ROOT
+        try:
+            return self._verify_form(form).identity
+        except AccessError as error:
+            if not await self._refresh(error, form.security_token):
+                raise
+        return self._verify_form(form).identity
+
+    async def _refresh(self, refused: AccessError, token: str) -> bool:
+        """Both for an unknown key and a wrong signature, so that they take the same time."""
+        directory = self._directory
+        if directory is None or not directory.follows or not _may_be_old(refused):
+            return False
+        await directory.refresh(str(refused.fields.get("access_key", "")), token)
+        return True
+
+    def peer(self, scope: Scope, headers: Headers) -> Peer:
+        return find_peer(scope, headers, self._proxies)
+
+    # Whether they may.
+
+    async def admit(self, caller: Caller, access: Access) -> None:
+        """Authorizes all that a request asks for. Raises `AccessDenied`, or `Unauthenticated` for who
+        is nobody."""
+        try:
+            if not access.public:
+                await self.judge(
+                    caller,
+                    Wanted(access.action, access.resource, access.version_id, access.conditions),
+                )
+            for wanted in access.also:
+                await self.judge(caller, wanted)
+        except AccessDenied as error:
+            if caller.identity is ANONYMOUS:
+                raise Unauthenticated(error.message, **error.fields) from None
+            raise
+
+    async def judge(self, caller: Caller, wanted: Wanted) -> None:
         """Raises `AccessDenied` unless something allows it."""
-        if identity.is_root:
-            return
-        raise AccessDenied("Access Denied", reason="AccessDenied", action=action, resource=resource)
+        await self._guard.judge(caller.identity, wanted, caller.values)
 
-    def admit(self, identity: Identity, access: Access) -> None:
-        """Authorizes all that a request asks for."""
-        if not access.public:
-            self.authorize(identity, access.action, access.resource)
-        for wanted in access.also:
-            self.authorize(identity, wanted.action, wanted.resource)
-
-    async def trust(self, identity: Identity, wanted: Wanted) -> None:
-        """What a handler found out later that it wants."""
-        self.authorize(identity, wanted.action, wanted.resource)
-
-    def _check_covered(self, scope: Scope, access: Access, signed: Signed) -> None:
+    def _check_covered(
+        self, scope: Scope, access: Access, headers: Headers, signed: Signed
+    ) -> None:
         uncovered = signed.content_sha256 in (
             canonical.UNSIGNED_PAYLOAD,
             canonical.STREAMING_UNSIGNED_TRAILER,
         )
         takes_body = access.payload or access.body_bytes_max > 0
-        if uncovered and takes_body and scope["scheme"] != "https":
+        if uncovered and takes_body and not self.peer(scope, headers).secure:
             raise AccessDenied(
                 "An unsigned payload is not accepted over plain http", reason="AccessDenied"
             )
+
+
+def _may_be_old(refused: AccessError) -> bool:
+    """Whether it was refused for something that is kept in rows."""
+    if isinstance(refused, CredentialsMalformed):
+        return refused.fields.get("reason") == "InvalidToken"
+    return isinstance(refused, UnknownAccessKey | SignatureMismatch)
+
+
+def _token_of(query: bytes) -> bytes:
+    for name, value in canonical.split_query(query):
+        if name.lower() == _TOKEN:
+            return unquote_to_bytes(value)
+    return b""

@@ -17,6 +17,7 @@ from objectio.abc.role import NodeParts, Service
 from objectio.errors import Unavailable
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.gate import Gate
+from objectio.gateway.guard import Guard
 from objectio.gateway.identities import Callers
 from objectio.gateway.server import HttpServer
 from objectio.store.standalone import Standalone
@@ -47,8 +48,12 @@ class HttpHost:
             front_ends,
             Gate(
                 callers.credentials,
+                guard=Guard(parts.part("objects"), callers.directory)
+                if parts.has("objects")
+                else None,
                 region=config.gateway.region,
                 auth_enabled=config.gateway.auth,
+                trusted_proxies=config.gateway.trusted_proxies,
             ),
             metrics=parts.metrics,
             health=parts.health,

@@ -76,6 +76,7 @@ class IdentityDirectory:
         self._credentials: dict[str, Credential] = {}
         self._sessions: dict[str, Credential] = {}
         self._following: asyncio.Task[None] | None = None
+        self._sealed_by_nobody: set[str] = set()
         self._forget()
 
     async def start(self) -> None:
@@ -125,6 +126,8 @@ class IdentityDirectory:
     async def refresh(self, access_key: str, token: str) -> None:
         """Read anew what a request was refused for, since it may have just been made or changed."""
         await self._open_seals()
+        if token and tokens.PURPOSE in self._sealed_by_nobody:
+            return
         if token:
             session = tokens.open_session(self._vault.opened(tokens.PURPOSE), token)
             known = session.holder == "root" or self._held.find_id(session.id) is not None
@@ -161,6 +164,8 @@ class IdentityDirectory:
         return made
 
     def _make_session(self, token: str) -> Credential:
+        if tokens.PURPOSE in self._sealed_by_nobody:  # no session was ever begun
+            raise invalid_token()
         session = tokens.open_session(self._vault.opened(tokens.PURPOSE), token)
         account = self._held.by_account.get(session.account)
         found = account and self._identify(
@@ -257,7 +262,11 @@ class IdentityDirectory:
         """As far as there are any. Without them the root can still call."""
         for purpose in _PURPOSES:
             try:
-                await self._vault.open(purpose, create=False)
+                seal = await self._vault.open(purpose, create=False)
+                if seal is None:
+                    self._sealed_by_nobody.add(purpose)
+                else:
+                    self._sealed_by_nobody.discard(purpose)
             except ObjectIOError as error:
                 if self._held.keys:
                     _log.warning("secrets of users cannot be opened: %s", error)

@@ -11,7 +11,8 @@ What must hold, beyond the signature itself:
 - query form: 1 … 604,800 seconds of validity, counted from a timestamp that is not in the future;
 - `host` and every x-amz-* header that is present are signed (in header form content-md5 too), so
   that nobody can add an unsigned x-amz-copy-source to somebody's presigned URL;
-- no session token, as we give no temporary credentials.
+- a session token, where there is one, is that of the access key; temporary keys mean nothing without
+  theirs, and others take none.
 
 Regions: the configured one, and those of `regions_also` (by default us-east-1, for which clients
 sign that were told no region). Any other is answered with the region to use, as AWS does, and
@@ -27,15 +28,14 @@ import hmac
 import re
 import secrets
 import time
-from calendar import timegm
 from collections.abc import Callable, Collection, Iterable, Mapping
-from email.utils import parsedate_tz
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from objectio.errors import (
     AccessDenied,
+    AccessError,
     ClockSkewed,
     CredentialsMalformed,
     RequestExpired,
@@ -44,7 +44,8 @@ from objectio.errors import (
     UnknownAccessKey,
 )
 from objectio.iam import canonical
-from objectio.iam.credentials import Credential, CredentialStore
+from objectio.iam.credentials import Credential, CredentialStore, invalid_token
+from objectio.iam.timestamps import header_time, parse_timestamp
 
 CLOCK_SKEW_SECONDS_MAX: Final = 15 * 60
 PRESIGNED_SECONDS_MAX: Final = 7 * 24 * 3600
@@ -61,7 +62,6 @@ _AUTHORIZATION = re.compile(
 )
 _SIGNATURE = re.compile(rb"[0-9a-f]{64}")
 _DATE = re.compile(rb"[0-9]{8}")
-_TIMESTAMP = re.compile(rb"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
 _HEADER_NAME = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2, lower case
 _SECONDS = re.compile(rb"[0-9]{1,7}")
 
@@ -92,9 +92,10 @@ _QUERY_REQUIRED = (
     b"x-amz-signedheaders",
     b"x-amz-signature",
 )
+_QUERY_ONCE = frozenset({b"x-amz-content-sha256", b"x-amz-security-token"})
 _NO_NAMES: Final[frozenset[bytes]] = frozenset()
 # Whoever guesses this gains nothing: its key answers UnknownAccessKey even when it matches.
-_NOBODYS_SECRET = secrets.token_hex(20)
+NOBODYS_SECRET = secrets.token_hex(20)
 
 
 class Signed(NamedTuple):
@@ -120,6 +121,7 @@ class _Claim(NamedTuple):
     signed_headers: bytes
     signature: bytes
     content_sha256: bytes
+    token: bytes = b""
 
 
 def collect_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -142,27 +144,34 @@ def collect_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes
 
 
 class SigV4Verifier:
-    """Verifies requests for one service and region against one credential store."""
+    """Verifies requests for one region against one credential store."""
 
     def __init__(
         self,
         credentials: CredentialStore,
         *,
         region: str = "us-east-1",
-        service: str = "s3",
         regions_also: Collection[str] = ("us-east-1",),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._lookup = credentials.lookup
+        self._session = credentials.session
         self._region = region
         self._regions = frozenset(item.encode() for item in (region, *regions_also))
-        self._service = service.encode()
         self._clock = clock
 
     def verify(
-        self, method: str, raw_path: bytes, query: bytes, headers: Mapping[bytes, bytes]
+        self,
+        method: str,
+        raw_path: bytes,
+        query: bytes,
+        headers: Mapping[bytes, bytes],
+        service: bytes = b"s3",
+        content_sha256: bytes | None = None,
     ) -> Signed | None:
-        """`raw_path` and `query` as they came over the wire; `headers` from `collect_headers`."""
+        """`raw_path` and `query` as they came over the wire; `headers` from `collect_headers`.
+        `content_sha256` is that of a body which was read already, for services whose clients do not
+        send it."""
         authorization = headers.get(b"authorization")
         pairs = canonical.split_query(query) if query else []
         names = _credential_names(query, pairs) if query else _NO_NAMES
@@ -174,26 +183,30 @@ class SigV4Verifier:
                 )
             if b"awsaccesskeyid" in names:
                 _refuse_unsupported()
-            return self._verify_query(method, raw_path, pairs, headers)
-        if b"x-amz-security-token" in names or b"x-amz-security-token" in headers:
-            _refuse_token()
+            return self._verify_query(method, raw_path, pairs, headers, service)
+        if b"x-amz-security-token" in names:
+            raise invalid_token()
         if authorization is None:
+            if b"x-amz-security-token" in headers:
+                raise invalid_token()
             return None
-        return self._verify_header(method, raw_path, pairs, headers, authorization)
+        if content_sha256 is None:
+            content_sha256 = _content_sha256(headers)
+        claim = self._read_header(headers, authorization, service, content_sha256)
+        return self._verify_claim(method, raw_path, pairs, headers, claim, False)
 
-    def _verify_header(
+    def _read_header(
         self,
-        method: str,
-        raw_path: bytes,
-        pairs: list[tuple[bytes, bytes]],
         headers: Mapping[bytes, bytes],
         authorization: bytes,
-    ) -> Signed:
+        wanted: bytes,
+        content_sha256: bytes,
+    ) -> _Claim:
         match = _AUTHORIZATION.fullmatch(authorization)
         groups = match.groups() if match else _parse_authorization(authorization)
         access_key, scope, region, service, names, signature = groups
-        timestamp, seconds = _header_time(headers)
-        self._check_scope(scope, region, service, timestamp, _HEADER_ERROR)
+        timestamp, seconds = header_time(headers)
+        self._check_scope(scope, region, service, wanted, timestamp, _HEADER_ERROR)
         now = self._clock()
         if not -CLOCK_SKEW_SECONDS_MAX <= now - seconds <= CLOCK_SKEW_SECONDS_MAX:
             raise ClockSkewed(
@@ -203,17 +216,10 @@ class SigV4Verifier:
                 server_time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
                 skew_ms_max=CLOCK_SKEW_SECONDS_MAX * 1000,
             )
-        content_sha256 = headers.get(b"x-amz-content-sha256")
-        if content_sha256 is None:
-            raise CredentialsMalformed(
-                "Missing required header for this request: x-amz-content-sha256",
-                reason="InvalidRequest",
-                header="x-amz-content-sha256",
-            )
-        claim = _Claim(
-            access_key, scope, region, service, timestamp, names, signature, content_sha256
+        token = headers.get(b"x-amz-security-token", b"")
+        return _Claim(
+            access_key, scope, region, service, timestamp, names, signature, content_sha256, token
         )
-        return self._verify_claim(method, raw_path, pairs, headers, claim, False)
 
     def _verify_query(
         self,
@@ -221,6 +227,7 @@ class SigV4Verifier:
         raw_path: bytes,
         pairs: list[tuple[bytes, bytes]],
         headers: Mapping[bytes, bytes],
+        wanted: bytes,
     ) -> Signed:
         values = _query_values(pairs, headers)
         credential = values[b"x-amz-credential"].rsplit(b"/", 4)
@@ -233,14 +240,14 @@ class SigV4Verifier:
         access_key, date, region, service, terminator = credential
         scope = b"/".join((date, region, service, terminator))
         timestamp = values[b"x-amz-date"]
-        seconds = _parse_timestamp(timestamp)
+        seconds = parse_timestamp(timestamp)
         if seconds is None:
             raise CredentialsMalformed(
                 "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"",
                 reason=_QUERY_ERROR,
             )
         _check_terminator(terminator, date, _QUERY_ERROR)
-        self._check_scope(scope, region, service, timestamp, _QUERY_ERROR)
+        self._check_scope(scope, region, service, wanted, timestamp, _QUERY_ERROR)
         self._check_validity(values[b"x-amz-expires"], seconds)
         if not _SIGNATURE.fullmatch(values[b"x-amz-signature"]):
             raise CredentialsMalformed(
@@ -255,12 +262,19 @@ class SigV4Verifier:
             values[b"x-amz-signedheaders"],
             values[b"x-amz-signature"],
             _query_content_sha256(values, headers),
+            values.get(b"x-amz-security-token") or headers.get(b"x-amz-security-token", b""),
         )
         signed_pairs = [pair for pair in pairs if pair[0].lower() != b"x-amz-signature"]
         return self._verify_claim(method, raw_path, signed_pairs, headers, claim, True)
 
     def _check_scope(
-        self, scope: bytes, region: bytes, service: bytes, timestamp: bytes, reason: str
+        self,
+        scope: bytes,
+        region: bytes,
+        service: bytes,
+        wanted: bytes,
+        timestamp: bytes,
+        reason: str,
     ) -> None:
         if region not in self._regions:
             raise CredentialsMalformed(
@@ -269,10 +283,10 @@ class SigV4Verifier:
                 reason=reason,
                 region=self._region,
             )
-        if service != self._service:
+        if service != wanted:
             raise CredentialsMalformed(
                 f"The credential is mal-formed; incorrect service '{_show(service)}'. "
-                f"This endpoint belongs to '{self._service.decode()}'.",
+                f"This endpoint belongs to '{wanted.decode()}'.",
                 reason=reason,
             )
         if scope[:8] != timestamp[:8]:
@@ -320,9 +334,13 @@ class SigV4Verifier:
                 f"the header {_show(missing.args[0])} is signed but was not sent",
                 reason="SignatureDoesNotMatch",
             ) from None
-        credential = self._lookup(claim.access_key.decode("latin-1"))
+        refused: AccessError | None = None
+        if claim.token:
+            credential, refused = self._find_session(claim.access_key, claim.token)
+        else:
+            credential = self._lookup(claim.access_key.decode("latin-1"))
         key = canonical.signing_key(
-            _NOBODYS_SECRET if credential is None else credential.secret_key,
+            NOBODYS_SECRET if credential is None else credential.secret_key,
             claim.scope[:8],
             claim.region,
             claim.service,
@@ -335,11 +353,7 @@ class SigV4Verifier:
         if not matches:
             matches = _matches_strictly(verb, raw_path, pairs, block, names_line, claim, key)
         if credential is None:
-            raise UnknownAccessKey(
-                "The AWS Access Key Id you provided does not exist in our records.",
-                reason="InvalidAccessKeyId",
-                access_key=_show(claim.access_key),
-            )
+            raise refused or unknown_access_key(claim.access_key)
         if not matches:
             raise SignatureMismatch(
                 "The request signature we calculated does not match the signature you provided. "
@@ -358,6 +372,23 @@ class SigV4Verifier:
             key,
             presigned,
         )
+
+    def _find_session(
+        self, access_key: bytes, token: bytes
+    ) -> tuple[Credential | None, AccessError | None]:
+        """Where there are no such credentials, what is to be answered at the end."""
+        try:
+            return self._session(access_key.decode("latin-1"), token.decode("latin-1")), None
+        except CredentialsMalformed as error:
+            return None, error
+
+
+def unknown_access_key(access_key: bytes) -> UnknownAccessKey:
+    return UnknownAccessKey(
+        "The AWS Access Key Id you provided does not exist in our records.",
+        reason="InvalidAccessKeyId",
+        access_key=_show(access_key),
+    )
 
 
 def _matches_strictly(
@@ -396,10 +427,15 @@ def _refuse_unsupported() -> NoReturn:
     )
 
 
-def _refuse_token() -> NoReturn:
-    raise CredentialsMalformed(
-        "The provided token is malformed or otherwise invalid.", reason="InvalidToken"
-    )
+def _content_sha256(headers: Mapping[bytes, bytes]) -> bytes:
+    try:
+        return headers[b"x-amz-content-sha256"]
+    except KeyError:
+        raise CredentialsMalformed(
+            "Missing required header for this request: x-amz-content-sha256",
+            reason="InvalidRequest",
+            header="x-amz-content-sha256",
+        ) from None
 
 
 def _credential_names(query: bytes, pairs: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
@@ -503,51 +539,6 @@ def _check_all_signed(
         )
 
 
-def _header_time(headers: Mapping[bytes, bytes]) -> tuple[bytes, int]:
-    """(timestamp as it is signed, Unix seconds) from x-amz-date, else from Date."""
-    timestamp = headers.get(b"x-amz-date") or headers.get(b"date", b"")
-    seconds = _parse_timestamp(timestamp)
-    if seconds is None and b"x-amz-date" not in headers:
-        seconds = _parse_http_date(timestamp)
-        if seconds is not None:
-            # SigV4 signs the basic ISO 8601 form, whatever form the Date header has.
-            timestamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds)).encode()
-    if seconds is None:
-        raise AccessDenied(
-            "AWS authentication requires a valid Date or x-amz-date header", reason="AccessDenied"
-        )
-    return timestamp, seconds
-
-
-@lru_cache(maxsize=64)
-def _parse_timestamp(text: bytes) -> int | None:
-    """ISO 8601 basic, UTC: 20130524T000000Z."""
-    match = _TIMESTAMP.fullmatch(text)
-    if match is None:
-        return None
-    year, month, day, hour, minute, second = map(int, match.groups())
-    try:
-        seconds = timegm((year, month, day, hour, minute, second))
-    except ValueError:  # a month or day that does not exist
-        return None
-    # timegm carries hour 25 over into the next day; only what names itself is a time.
-    if time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds)).encode() != text:
-        return None
-    return seconds
-
-
-def _parse_http_date(text: bytes) -> int | None:
-    try:
-        parts: Any = parsedate_tz(text.decode("ascii"))
-        if parts is None:
-            return None
-        seconds = timegm(parts[:6]) - (parts[9] or 0)
-        time.gmtime(seconds)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return seconds
-
-
 def _query_values(
     pairs: list[tuple[bytes, bytes]], headers: Mapping[bytes, bytes]
 ) -> dict[bytes, bytes]:
@@ -557,7 +548,7 @@ def _query_values(
         lowered = name.lower()
         if lowered[:6] != b"x-amz-":
             continue
-        if lowered in values and (lowered in _QUERY_REQUIRED or lowered == b"x-amz-content-sha256"):
+        if lowered in values and (lowered in _QUERY_REQUIRED or lowered in _QUERY_ONCE):
             raise CredentialsMalformed(
                 f"the query parameter {_show(name)} was sent twice", reason=_QUERY_ERROR
             )
@@ -566,8 +557,8 @@ def _query_values(
             if b"%" in value:
                 value = unquote_to_bytes(value)
         values[lowered] = value
-    if b"x-amz-security-token" in values or b"x-amz-security-token" in headers:
-        _refuse_token()
+    if b"x-amz-security-token" in values and b"x-amz-security-token" in headers:
+        raise invalid_token()
     for required in _QUERY_REQUIRED:
         if not values.get(required):
             raise CredentialsMalformed(

@@ -97,18 +97,22 @@ class Vault:
         what the KMS does."""
         if purpose in self._seals:
             return self._seals[purpose]
-        if self._kms is None:
-            raise Unavailable("no key management is configured", reason="kms")
         row, context = rows.seal(purpose), {"objectio:identities": purpose}
         while (raw := await self._kv.aget(row)) is None:
             if not create:
                 return None
-            made = await self._kms.generate(self._kms.default_key, context)
+            kms = self._manager()
+            made = await kms.generate(kms.default_key, context)
             record = rows.encode(rows.SealRow(made.key_id, made.wrapped))
             try:
                 await self._kv.commit([Absent(row)], [(row, record)])
             except CommitConflict:
                 continue
         found = rows.decode_seal(raw)
-        key = await self._kms.unwrap(found.key_id, found.wrapped, context)
+        key = await self._manager().unwrap(found.key_id, found.wrapped, context)
         return self._seals.setdefault(purpose, Seal(purpose, key))
+
+    def _manager(self) -> KeyManager:
+        if self._kms is None:
+            raise Unavailable("no key management is configured", reason="kms")
+        return self._kms

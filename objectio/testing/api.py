@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from objectio import errors
-from objectio.abc.api import ANONYMOUS, Access, FrontEnd, Identity, Scope
+from objectio.abc.api import ANONYMOUS, Access, FrontEnd, Identity, Scope, Wanted
 from objectio.gateway.app import GatewayApp
+from objectio.gateway.caller import Caller
 from objectio.gateway.gate import ROOT, Authenticated, Gate
 from objectio.iam.credentials import StaticCredentials
 from objectio.limits import KIB
@@ -70,21 +71,25 @@ class CallerGate(Gate):
         self, identity: Identity, allows: Callable[[str, str], bool] | None = None
     ) -> None:
         super().__init__(StaticCredentials([]))
-        self._identity = identity
+        self._identity = identity if allows is None else identity._replace(is_root=False)
         self._allows = allows
 
     def authenticate(
-        self, scope: Scope, access: Access, headers: Mapping[bytes, bytes] | None = None
+        self,
+        scope: Scope,
+        access: Access,
+        headers: Mapping[bytes, bytes] | None = None,
+        content_sha256: bytes | None = None,
     ) -> Authenticated:
-        if self._identity == ANONYMOUS and not access.public:
-            raise errors.Unauthenticated("Access Denied", reason="AccessDenied")
         return Authenticated(self._identity, None)
 
-    def authorize(self, identity: Identity, action: str, resource: str) -> None:
+    async def judge(self, caller: Caller, wanted: Wanted) -> None:
         if self._allows is None:
-            super().authorize(identity, action, resource)
-        elif not self._allows(action, resource):
-            raise errors.AccessDenied("Access Denied", action=action, resource=resource)
+            await super().judge(caller, wanted)
+        elif not self._allows(wanted.action, wanted.resource):
+            raise errors.AccessDenied(
+                "Access Denied", action=wanted.action, resource=wanted.resource
+            )
 
 
 def make_scope(

@@ -12,6 +12,7 @@ from objectio.errors import DeviceFailed, NotFound
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.counting import OPERATIONS_MAX, FrontEndCounters
 from objectio.gateway.gate import Gate
+from objectio.iam.credentials import StaticCredentials
 
 
 class CountingMetrics:
@@ -184,11 +185,7 @@ async def test_a_front_end_that_cannot_render_or_classify(client, front_end, cap
 
 
 def _nobody():
-    class Nobody:
-        def lookup(self, access_key):
-            return None
-
-    return Nobody()
+    return StaticCredentials([])
 
 
 async def test_a_response_that_never_ends_is_not_passed_off_as_whole(client, front_end, caplog):

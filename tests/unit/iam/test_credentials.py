@@ -39,7 +39,7 @@ def test_first_load_makes_a_private_file_and_the_next_reads_it(tmp_path):
 def test_concurrent_first_loads_agree(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: RootCredentials.load(tmp_path, environ={}).root, range(16)))
-    assert len(set(found)) == 1
+    assert all(root == found[0] for root in found)
     assert os.listdir(tmp_path) == [CREDENTIALS_FILE]
 
 

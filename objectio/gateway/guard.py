@@ -1,0 +1,282 @@
+"""Who may do what: everyone but the root of the cluster is judged here.
+
+The guard reads what a decision depends on and asks `objectio.iam.evaluate`, which decides. For a
+bucket that is its row and its documents (policy, public access block, ownership, ACL), which are
+compiled once for each revision; an object's owner, ACL and tags are read only where they can decide.
+
+What is not there cannot be judged: then the answer is that it is not there, as if the caller might
+know, which is what S3 says too. It is the guard that says so, since what is made a moment later must not
+be open to who asked a moment before.
+
+A document that cannot be read allows nothing. Then only the root of the account that owns the bucket
+can repair it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, NoReturn
+
+import msgspec
+
+from objectio.abc.api import Directory, Identity, Wanted
+from objectio.abc.objects import BucketInfo, ObjectInfo, ObjectService
+from objectio.errors import AccessDenied, MethodNotAllowed, NotFound
+from objectio.iam.evaluate import Acls, Question, evaluate, wants_object, wants_tags
+from objectio.iam.policy import MalformedPolicy, Policy
+from objectio.model import bucket as documents
+from objectio.model.bucket import Acl, ObjectOwnership, PublicAccessBlock, decode_document
+
+logger: Final = logging.getLogger("objectio.gateway.guard")
+
+RULES_CACHED_MAX: Final = 10_000
+_S3: Final = "arn:aws:s3:::"
+_IDENTITY_SERVICES: Final = frozenset({"iam", "sts", "sns"})
+_OF_NO_BUCKET: Final = frozenset({"s3:CreateBucket", "s3:ListAllMyBuckets"})
+_LIST: Final = "s3:ListBucket"
+_READS: Final = frozenset({"s3:GetObject", "s3:GetObjectVersion"})
+# What repairs a bucket whose documents cannot be read.
+_REPAIRS: Final = frozenset(
+    f"s3:{verb}Bucket{what}"
+    for verb in ("Get", "Put", "Delete")
+    for what in ("Policy", "PublicAccessBlock", "OwnershipControls", "ACL", "Acl")
+)
+
+Values = Mapping[str, Sequence[str]]
+
+
+class Rules(NamedTuple):
+    """What the documents of a bucket say. `readable` false: one of them cannot be understood."""
+
+    policy: Policy | None = None
+    acl: Acl = Acl()
+    ownership: ObjectOwnership = "BucketOwnerEnforced"
+    block: PublicAccessBlock = PublicAccessBlock()
+    readable: bool = True
+
+
+_UNREADABLE: Final = Rules(readable=False)
+
+
+class Guard:
+    """`directory` tells the account of a canonical id; without one, or without `objects`, nobody but
+    the root may do anything."""
+
+    def __init__(self, objects: ObjectService | None, directory: Directory | None) -> None:
+        self._objects = objects
+        self._directory = directory
+        self._rules: dict[bytes, tuple[int, Rules]] = {}
+
+    async def judge(self, identity: Identity, wanted: Wanted, common: Callable[[], Values]) -> None:
+        """Raises `AccessDenied` unless `identity` may. `common` are the values of the condition keys
+        that every request has."""
+        if identity.is_root:
+            return
+        service = wanted.action.partition(":")[0]
+        if service == "s3" and self._objects is not None and wanted.resource.startswith(_S3):
+            await self._judge_s3(self._objects, identity, wanted, common)
+        elif service in _IDENTITY_SERVICES and self._directory is not None:
+            self._judge_identity(identity, wanted, common)
+        else:
+            deny(wanted, "only the root may")
+
+    # Buckets and objects.
+
+    async def _judge_s3(
+        self,
+        objects: ObjectService,
+        identity: Identity,
+        wanted: Wanted,
+        common: Callable[[], Values],
+    ) -> None:
+        name, _, key = wanted.resource[len(_S3) :].partition("/")
+        if wanted.action in _OF_NO_BUCKET:
+            self._judge_own(identity, wanted, common)
+            return
+        bucket = await objects.get_bucket(name)
+        rules = await self._rules_of(objects, bucket)
+        if not rules.readable and not self._may_repair(identity, bucket, wanted.action):
+            deny(wanted, "the bucket's documents cannot be read")
+        found, missing = await self._look(objects, identity, wanted, name, key, rules)
+        question = Question(
+            identity,
+            wanted.action,
+            wanted.resource,
+            bucket.owner,
+            self._values(identity, wanted, common, bucket.owner, found),
+            rules.policy,
+            _acls(rules, found),
+            rules.ownership,
+            rules.block,
+        )
+        decision = evaluate(question)
+        if decision.allowed:
+            return
+        if missing is not None and wanted.action in _READS:
+            # Who may list the bucket may know what is not in it.
+            resource = _S3 + name
+            listing = Wanted(_LIST, resource, None, wanted.conditions)
+            if self._may_list(identity, listing, common, bucket, rules):
+                raise missing
+        deny(wanted, decision.reason)
+
+    async def _look(
+        self,
+        objects: ObjectService,
+        identity: Identity,
+        wanted: Wanted,
+        name: str,
+        key: str,
+        rules: Rules,
+    ) -> tuple[ObjectInfo | None, NotFound | None]:
+        """The object if it can decide, and how it is missing."""
+        if not key or not (
+            wants_object(wanted.action, rules.ownership) or wants_tags(identity, rules.policy)
+        ):
+            return None, None
+        try:
+            found = await objects.head_object(
+                name, key.encode(), version_id=wanted.version_id, check_key=False
+            )
+        except NotFound as error:
+            if error.fields.get("kind") == "bucket":
+                raise
+            return None, error
+        except MethodNotAllowed:  # a delete marker, which nobody has given an ACL
+            return None, None
+        return found, None
+
+    def _may_list(
+        self,
+        identity: Identity,
+        listing: Wanted,
+        common: Callable[[], Values],
+        bucket: BucketInfo,
+        rules: Rules,
+    ) -> bool:
+        values = self._values(identity, listing, common, bucket.owner, None)
+        acls = Acls(rules.acl)
+        question = Question(
+            identity,
+            listing.action,
+            listing.resource,
+            bucket.owner,
+            values,
+            rules.policy,
+            acls,
+            rules.ownership,
+            rules.block,
+        )
+        return evaluate(question).allowed
+
+    def _may_repair(self, identity: Identity, bucket: BucketInfo, action: str) -> bool:
+        own = bool(identity.canonical_id) and identity.canonical_id == bucket.owner
+        return own and identity.is_account_root and action in _REPAIRS
+
+    async def _rules_of(self, objects: ObjectService, bucket: BucketInfo) -> Rules:
+        known = self._rules.get(bucket.id)
+        if known is not None and known[0] == bucket.revision:
+            return known[1]
+        try:
+            rules = _compile(await objects.get_documents(bucket), bucket.name)
+        except (msgspec.MsgspecError, UnicodeDecodeError, MalformedPolicy) as error:
+            logger.error(
+                "the documents of bucket %s cannot be read, so nothing is allowed there: %s",
+                bucket.name,
+                type(error).__name__,
+            )
+            rules = _UNREADABLE
+        if len(self._rules) >= RULES_CACHED_MAX:
+            self._rules.clear()
+        self._rules[bucket.id] = (bucket.revision, rules)
+        return rules
+
+    # What is of the caller's own account.
+
+    def _judge_own(self, identity: Identity, wanted: Wanted, common: Callable[[], Values]) -> None:
+        """A list of one's own buckets, of which nobody has none; and what is yet to be made."""
+        if not identity.account and wanted.action == "s3:ListAllMyBuckets":
+            return
+        self._ask(identity, wanted, common, identity.canonical_id)
+
+    def _judge_identity(
+        self, identity: Identity, wanted: Wanted, common: Callable[[], Values]
+    ) -> None:
+        owner = identity.canonical_id
+        if wanted.resource != "*":
+            parts = wanted.resource.split(":", 5)
+            account = parts[4] if len(parts) == 6 and parts[:2] == ["arn", "aws"] else ""
+            assert self._directory is not None
+            of = self._directory.by_account(account)
+            owner = "" if of is None else of.canonical_id
+        if not owner:
+            deny(wanted, "there is no such account")
+        self._ask(identity, wanted, common, owner)
+
+    def _ask(
+        self, identity: Identity, wanted: Wanted, common: Callable[[], Values], owner: str
+    ) -> None:
+        values = self._values(identity, wanted, common, owner, None)
+        decision = evaluate(
+            Question(identity, wanted.action, wanted.resource, owner, values, wanted.policy)
+        )
+        if not decision.allowed:
+            deny(wanted, decision.reason)
+
+    def _values(
+        self,
+        identity: Identity,
+        wanted: Wanted,
+        common: Callable[[], Values],
+        owner: str,
+        found: ObjectInfo | None,
+    ) -> Callable[[], Values]:
+        """What the request itself says comes first, so that it cannot stand for what we know."""
+
+        def values() -> Values:
+            collected: dict[str, Sequence[str]] = {}
+            if wanted.conditions is not None:
+                collected |= _lowered(wanted.conditions())
+            if found is not None:
+                for name, value in found.attributes.tags.items():
+                    collected[f"s3:existingobjecttag/{name.lower()}"] = (value,)
+            account = None if self._directory is None else self._directory.by_canonical_id(owner)
+            if account is not None:
+                collected["aws:resourceaccount"] = collected["s3:resourceaccount"] = (account.id,)
+            collected |= _lowered(identity.keys)
+            collected |= _lowered(common())
+            return collected
+
+        return values
+
+
+def deny(wanted: Wanted, reason: str) -> NoReturn:
+    logger.debug("%s of %s is denied: %s", wanted.action, wanted.resource, reason)
+    raise AccessDenied(
+        "Access Denied", reason="AccessDenied", action=wanted.action, resource=wanted.resource
+    )
+
+
+def _lowered(values: Values) -> dict[str, Sequence[str]]:
+    return {name.lower(): value for name, value in values.items()}
+
+
+def _acls(rules: Rules, found: ObjectInfo | None) -> Acls:
+    if found is None:
+        return Acls(rules.acl)
+    return Acls(rules.acl, found.attributes.acl or Acl(), found.owner)
+
+
+def _compile(found: Mapping[str, bytes], name: str) -> Rules:
+    policy, acl = found.get(documents.POLICY), found.get(documents.ACL)
+    ownership = found.get(documents.OWNERSHIP)
+    block = found.get(documents.PUBLIC_ACCESS)
+    return Rules(
+        None if policy is None else Policy.parse(policy, kind="resource", bucket=name),
+        Acl() if acl is None else decode_document(acl, Acl),
+        "BucketOwnerEnforced"
+        if ownership is None
+        else decode_document(ownership, documents.Ownership).rule,
+        PublicAccessBlock() if block is None else decode_document(block, PublicAccessBlock),
+    )
