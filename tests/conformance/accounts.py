@@ -108,6 +108,14 @@ def create(server: LocalServer) -> bool:
     return True
 
 
+def create_keys(server: LocalServer) -> None:
+    """Make the keys of the key ring that the suite names."""
+    for name in KMS_KEYS:
+        done = objectio(server, "kms", "create", name, "--data", str(server.data_dir))
+        if done.returncode != 0:
+            raise RuntimeError(f"key {name}: {done.stderr.strip()}")
+
+
 def write_config(
     path: Path, server: LocalServer, more: Mapping[str, str], *, as_root: bool = False
 ) -> None:
