@@ -11,7 +11,8 @@ from typing import Final
 
 from objectio.abc.objects import Conditions, ObjectInfo
 from objectio.errors import PreconditionFailed
-from objectio_api_s3.times import parse_http_date
+from objectio_api_s3.errors import refuse
+from objectio_api_s3.times import parse_http_date, parse_iso8601
 
 # An entity-tag; S3 also takes one without quotes. RFC 9110 §8.8.3.
 _ETAG: Final = re.compile(r'[ \t]*(?:(W/)?"([^"]*)"|([^",\s]+))[ \t]*(?:,|$)')
@@ -57,6 +58,37 @@ def write_conditions(headers: Mapping[bytes, bytes]) -> Conditions | None:
     if found is None or not (found.if_match or found.if_none_match):
         return None
     return Conditions(if_match=found.if_match, if_none_match=found.if_none_match)
+
+
+def delete_conditions(headers: Mapping[bytes, bytes]) -> Conditions | None:
+    """S3's own three: an ETag, the exact time of the last change, the size."""
+    match = headers.get(b"if-match")
+    modified = headers.get(b"x-amz-if-match-last-modified-time")
+    size = headers.get(b"x-amz-if-match-size")
+    if match is None and modified is None and size is None:
+        return None
+    return Conditions(
+        if_match=() if match is None else parse_etags(match, weak=False),
+        if_modified_at=None if modified is None else _parse_modified(modified),
+        if_size=None if size is None else _parse_size(size),
+    )
+
+
+def _parse_modified(value: bytes) -> int:
+    """An HTTP date in the header, ISO 8601 in documents."""
+    found = parse_http_date(value)
+    if found is None:
+        milliseconds = parse_iso8601(value.decode("latin-1").strip())
+        if milliseconds is None:
+            refuse("InvalidArgument", ArgumentName="x-amz-if-match-last-modified-time")
+        found = milliseconds // 1000
+    return found
+
+
+def _parse_size(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 19:
+        refuse("InvalidArgument", ArgumentName="x-amz-if-match-size")
+    return int(value)
 
 
 def _matches(etag: str, wanted: tuple[str, ...]) -> bool:

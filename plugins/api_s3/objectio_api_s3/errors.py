@@ -132,7 +132,11 @@ def elements(error: Exception) -> list[tuple[str, str]]:
     if not isinstance(error, (errors.StorageError, errors.PayloadError)):
         return []
     named = error.fields.items()
-    return [(_ELEMENTS[name], str(value)) for name, value in named if name in _ELEMENTS]
+    return [
+        (_ELEMENTS[name], str(value))
+        for name, value in named
+        if name in _ELEMENTS and value is not None
+    ]
 
 
 def document(

@@ -7,20 +7,30 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Response, Scope, Send
-from objectio.errors import MethodNotAllowed, NotModified, PayloadTooLarge, RangeNotSatisfiable
+from objectio.errors import (
+    MethodNotAllowed,
+    NotFound,
+    NotModified,
+    PayloadTooLarge,
+    RangeNotSatisfiable,
+)
 from objectio.iam.sigv4 import collect_headers
 from objectio_api_s3 import errors, router
+from objectio_api_s3.config import S3Config
 from objectio_api_s3.configuration import cors
-from objectio_api_s3.headers import Headers
+from objectio_api_s3.headers import Headers, version_header
 from objectio_api_s3.request import Call, Operation, Reply, Stream
+from objectio_api_s3.times import http_date
+from objectio_api_s3.vhost import Hosts
 
 _MOUNTS: Final = (Mount("/"),)
 _RETRY_AFTER_SECONDS: Final = 1
 
 
 class S3FrontEnd:
-    def __init__(self, context: ApiContext) -> None:
+    def __init__(self, context: ApiContext, config: S3Config) -> None:
         self._context = context
+        self._hosts = Hosts(config.domains, config.website_domains)
         # S3 tells with x-amz-id-2 which host answered; ours says which process.
         self._host_id = secrets.token_urlsafe(24)
         self._host_header = (b"x-amz-id-2", self._host_id.encode("ascii"))
@@ -30,7 +40,7 @@ class S3FrontEnd:
         return _MOUNTS
 
     def classify(self, scope: Scope) -> Access:
-        return router.classify(scope)
+        return router.classify(scope, self._hosts.find(scope))
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         request: Request = scope["objectio"]
@@ -71,7 +81,7 @@ class S3FrontEnd:
         headers = collect_headers(scope["headers"])
         more: Headers = []
         if scope["method"] != "OPTIONS" and b"origin" in headers:
-            bucket = router.find_bucket(scope)
+            bucket = router.find_bucket(scope, self._hosts.find(scope))
             more += await cors.response_headers(
                 self._context.objects, bucket, scope["method"], headers
             )
@@ -111,9 +121,26 @@ def _headers(error: Exception, answer: errors.Answer) -> list[tuple[bytes, bytes
     if isinstance(error, RangeNotSatisfiable):  # RFC 9110 §15.5.17
         return [(b"content-range", f"bytes */{error.fields.get('size', '*')}".encode())]
     if isinstance(error, MethodNotAllowed):  # RFC 9110 §15.5.6
-        allowed = error.fields.get("allowed", ())
-        return [(b"allow", ", ".join(allowed).encode())] if isinstance(allowed, list) else []
+        allowed = ["DELETE"] if "delete_marker" in error.fields else error.fields.get("allowed")
+        found = [(b"allow", ", ".join(allowed).encode())] if isinstance(allowed, list) else []
+        return found + _marker_headers(error)
+    if isinstance(error, NotFound) and error.fields.get("kind") in ("object", "version"):
+        return _marker_headers(error)
     return []
+
+
+def _marker_headers(error: NotFound | MethodNotAllowed) -> list[tuple[bytes, bytes]]:
+    """Whether a delete marker is what was found, and of it what may be known (S3 API reference,
+    GetObject: x-amz-delete-marker)."""
+    fields = error.fields
+    marked = fields.get("delete_marker") is True
+    found = [(b"x-amz-delete-marker", b"true" if marked else b"false")]
+    version_id, modified_ms = fields.get("version_id"), fields.get("modified_ms")
+    if marked and isinstance(version_id, str):
+        found.append(version_header(version_id))
+    if marked and isinstance(modified_ms, int):
+        found.append((b"last-modified", http_date(modified_ms)))
+    return found
 
 
 def _more(error: Exception, code: str, op: object) -> list[tuple[str, str]]:
@@ -133,5 +160,8 @@ def _more(error: Exception, code: str, op: object) -> list[tuple[str, str]]:
 
 
 class S3Factory:
+    def __init__(self, config: S3Config | None = None) -> None:
+        self._config = config or S3Config()
+
     def build(self, context: ApiContext) -> S3FrontEnd:
-        return S3FrontEnd(context)
+        return S3FrontEnd(context, self._config)

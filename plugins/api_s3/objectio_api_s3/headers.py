@@ -12,7 +12,8 @@ from typing import Final
 from objectio import limits
 from objectio.abc.objects import ObjectAttributes, ObjectInfo
 from objectio.errors import OperationNotImplemented
-from objectio_api_s3 import checksums
+from objectio.model.bucket import Acl
+from objectio_api_s3 import checksums, locks, sse, tags
 from objectio_api_s3.errors import refuse
 from objectio_api_s3.times import http_date
 
@@ -30,6 +31,7 @@ _STORED: Final[Mapping[bytes, str]] = {
         "expires",
     )
 }
+_REDIRECT: Final = "x-amz-website-redirect-location"
 _NAMES: Final[Mapping[str, bytes]] = {name: raw for raw, name in _STORED.items()}
 _DEFAULT_TYPE: Final = (b"content-type", b"binary/octet-stream")
 _RANGES: Final = (b"accept-ranges", b"bytes")
@@ -83,7 +85,7 @@ def refuse_unsupported(
 
 
 def parse_attributes(
-    headers: Mapping[bytes, bytes], algorithm: str = "", kind: str = ""
+    headers: Mapping[bytes, bytes], algorithm: str = "", kind: str = "", acl: Acl | None = None
 ) -> ObjectAttributes:
     """What the writer says about an object. A Content-Encoding of aws-chunked is how the body
     travelled, and no property of the object."""
@@ -103,17 +105,39 @@ def parse_attributes(
             MaxSizeAllowed=str(limits.USER_METADATA_BYTES_MAX),
         )
     if "content-encoding" in stored:
-        codings = [c.strip() for c in stored.pop("content-encoding").split(",")]
-        kept = ",".join(c for c in codings if c and c.lower() != "aws-chunked")
-        if kept:
-            stored["content-encoding"] = kept
+        _strip_framing(stored)
+    redirect = headers.get(_REDIRECT.encode())
+    if redirect is not None:
+        stored[_REDIRECT] = _check_redirect(redirect)
+    tagging = headers.get(b"x-amz-tagging")
+    locked = not locks.HEADERS.isdisjoint(headers)
+    retention, hold = locks.parse_headers(headers) if locked else (None, False)
     return ObjectAttributes(
         headers=stored,
         metadata=metadata,
         storage_class=headers.get(b"x-amz-storage-class", b"STANDARD").decode("latin-1"),
         checksum_algorithm=algorithm,
         checksum_type=kind,
+        tags=tags.parse_header(tagging) if tagging else {},
+        acl=acl,
+        retention=retention,
+        legal_hold=hold,
     )
+
+
+def _strip_framing(stored: dict[str, str]) -> None:
+    codings = [c.strip() for c in stored["content-encoding"].split(",")]
+    kept = [c for c in codings if c and c.lower() != "aws-chunked"]
+    if not kept:
+        del stored["content-encoding"]
+    elif len(kept) < len(codings):
+        stored["content-encoding"] = ",".join(kept)
+
+
+def _check_redirect(value: bytes) -> str:
+    if not value.startswith((b"/", b"http://", b"https://")):
+        refuse("InvalidRedirectLocation")
+    return value.decode("latin-1")
 
 
 def clean(value: str) -> bytes:
@@ -164,6 +188,28 @@ def object_headers(
         found.append((_META + clean(name), clean(value)))
     if attributes.storage_class != "STANDARD":
         found.append((b"x-amz-storage-class", clean(attributes.storage_class)))
+    if _REDIRECT in stored:
+        found.append((_REDIRECT.encode(), clean(stored[_REDIRECT])))
+    if info.versioned:
+        found.append(version_header(info.version_id))
+    if info.encryption is not None:
+        found += sse.response_headers(info.encryption)
+    return found
+
+
+def version_header(version_id: str) -> tuple[bytes, bytes]:
+    return (b"x-amz-version-id", clean(version_id))
+
+
+def written_headers(info: ObjectInfo) -> Headers:
+    """What the answer to a write says of the new version."""
+    found = [etag_header(info.etag)]
+    if info.checksums:
+        found += checksum_headers(info.checksums, info.attributes.checksum_type)
+    if info.versioned:
+        found.append(version_header(info.version_id))
+    if info.encryption is not None:
+        found += sse.response_headers(info.encryption)
     return found
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from typing_extensions import Buffer
 
-from objectio.abc.api import ApiContext, Request
-from objectio.abc.objects import ObjectReader
+from objectio.abc.api import ApiContext, Request, Wanted
+from objectio.abc.objects import ObjectReader, Origin
 from objectio.errors import AccessDenied
 from objectio_api_s3 import checksums
 from objectio_api_s3.errors import refuse
@@ -56,6 +56,11 @@ class Spec:
     body_bytes_max   of a body that is not
     headers          what it acts upon of the x-amz-* headers that others must refuse
     public           whether it needs no credentials
+    also             another action that must be allowed too, and the same for a version
+    copies           whether the bytes come from another object
+    late             whether the handler asks itself who may, by `Call.require`: what is touched stands
+                     in the body. The gate only authenticates
+    bypass           whether x-amz-bypass-governance-retention means something
     """
 
     name: str
@@ -67,6 +72,11 @@ class Spec:
     body_bytes_max: int = 0
     headers: frozenset[bytes] = frozenset()
     public: bool = False
+    also: str = ""
+    version_also: str = ""
+    copies: bool = False
+    late: bool = False
+    bypass: bool = False
 
 
 @dataclass(slots=True)
@@ -143,6 +153,37 @@ class Call:
     @property
     def owner(self) -> str:
         return self.request.identity.canonical_id or self.request.identity.name
+
+    def origin(self, event: str) -> Origin:
+        """For notifications: who changes something, by which event."""
+        request = self.request
+        identity = request.identity
+        return Origin(
+            event, identity.user_id or identity.name, request.source_ip, request.request_id
+        )
+
+    async def require(
+        self,
+        action: str,
+        conditions: Callable[[], Mapping[str, Sequence[str]]] | None = None,
+        *,
+        key: bytes | None = None,
+        version_id: str | None = None,
+    ) -> None:
+        """Raises `AccessDenied` unless the caller may do `action` to a key of the bucket, that of the
+        request unless another is named."""
+        where = arn(self.op.bucket, self.op.key if key is None else key)
+        await self.request.trust(Wanted(action, where, version_id, conditions))
+
+    async def may(self, wanted: Wanted) -> bool:
+        """Whether the caller may do something that decides only how much is told."""
+        if self.request.identity.is_root:
+            return True
+        try:
+            await self.request.trust(wanted)
+        except AccessDenied:
+            return False
+        return True
 
     async def read_document(self) -> bytes:
         """The XML that was sent, compared with its checksum if it has one. Content-MD5 or a

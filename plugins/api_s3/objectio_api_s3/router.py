@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, NoReturn
 from urllib.parse import quote, unquote_to_bytes
 
@@ -18,12 +19,12 @@ from objectio import limits
 from objectio.abc.api import Access, Scope
 from objectio.errors import MethodNotAllowed, OperationNotImplemented
 from objectio.iam.sigv4 import collect_headers
-from objectio_api_s3 import routes_bucket, routes_object
+from objectio_api_s3 import copy_source, permissions, routes_bucket, routes_object
 from objectio_api_s3.errors import Refusal, refuse
 from objectio_api_s3.headers import refuse_unsupported
-from objectio_api_s3.operations import copy
 from objectio_api_s3.request import ARN, Operation, Spec
 from objectio_api_s3.routes import BUCKET, OBJECT, SERVICE, SUBRESOURCES, Table
+from objectio_api_s3.vhost import PATH_STYLE, Host
 
 _BUCKET_NAME: Final = re.compile(rb"[A-Za-z0-9._-]{1,255}")
 _BAD_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -46,29 +47,35 @@ OPERATIONS: Final = frozenset(
     spec.name
     for spec in (
         *_TABLE.values(),
-        *(routes_bucket.LIST_V2, routes_bucket.PREFLIGHT, routes_object.COPY),
+        *(routes_bucket.LIST_V2, routes_bucket.PREFLIGHT),
+        *(routes_object.COPY, routes_object.COPY_PART),
     )
 )
 IMPLEMENTED: Final = frozenset(_TABLE)
 """(method, level, set of sub-resources) of everything that is built."""
+
+# What becomes a copy by x-amz-copy-source; with any other operation the header means nothing.
+_COPYING: Final = {"PutObject": routes_object.COPY, "UploadPart": routes_object.COPY_PART}
 
 _NO_QUERY: Final[dict[str, bytes]] = {}
 _READS: Final = frozenset(("GET", "HEAD"))
 _METHODS: Final = frozenset(("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"))
 
 
-def classify(scope: Scope) -> Access:
+def classify(scope: Scope, host: Host = PATH_STYLE) -> Access:
     """What a request means. Raises for whatever is not exactly understood."""
     headers = collect_headers(scope["headers"])  # as the signature is verified over them
     if scope["method"] == "OPTIONS":
-        return _preflight_access(scope, headers)
+        return _preflight_access(scope, host, headers)
     query = _parse_query(scope["query_string"], headers) if scope["query_string"] else _NO_QUERY
-    bucket_name, key, text = _split(scope)
+    bucket_name, key, text = _split(scope, host.bucket)
     level = OBJECT if key else BUCKET if bucket_name else SERVICE
     method = scope["method"]
     spec = _find(method, level, query) if query else _PLAIN.get((method, level))
     if spec is None:
         _refuse(method, level)
+    if copy_source.HEADER in headers:
+        spec = _COPYING.get(spec.name, spec)
     refuse_unsupported(headers, spec.headers)
     op = Operation(spec, method, bucket_name, key, query, headers)
     return _access(op, text)
@@ -81,16 +88,26 @@ def _access(op: Operation, key_text: str) -> Access:
         resource = f"{ARN}{op.bucket}/{key_text}"
     else:
         resource = ARN + (op.bucket or "*")
-    if b"x-amz-copy-source" in op.headers and op.method == "PUT" and op.key:
+    if spec.copies:
         return _copy_access(op, resource)
-    action = spec.version_action if spec.version_action and "versionId" in op.query else spec.action
-    return Access(action, resource, op, payload=spec.payload, body_bytes_max=spec.body_bytes_max)
+    versioned = "versionId" in op.query
+    return Access(
+        spec.version_action if spec.version_action and versioned else spec.action,
+        resource,
+        op,
+        also=permissions.also(op, resource),
+        public=spec.public or spec.late,
+        payload=spec.payload,
+        body_bytes_max=spec.body_bytes_max,
+        version_id=op.version_id if versioned else None,
+        conditions=partial(permissions.conditions, op),
+    )
 
 
-def _preflight_access(scope: Scope, headers: dict[bytes, bytes]) -> Access:
+def _preflight_access(scope: Scope, host: Host, headers: dict[bytes, bytes]) -> Access:
     """A preflight is about the request that may follow, whose query (a presigned URL's, even) it
     has: nothing of that is looked at."""
-    bucket_name, key, text = _split(scope)
+    bucket_name, key, text = _split(scope, host.bucket)
     if not bucket_name:
         _refuse("OPTIONS", SERVICE)
     op = Operation(routes_bucket.PREFLIGHT, "OPTIONS", bucket_name, key, _NO_QUERY, headers)
@@ -99,27 +116,35 @@ def _preflight_access(scope: Scope, headers: dict[bytes, bytes]) -> Access:
 
 
 def _copy_access(op: Operation, resource: str) -> Access:
-    if op.spec.name != "PutObject":
-        raise OperationNotImplemented("UploadPartCopy")
-    source = copy.parse_source(op.headers[b"x-amz-copy-source"])
-    op.spec = routes_object.COPY
+    """A write whose bytes come from another object, which must be readable."""
+    source = copy_source.parse_source(op.headers[copy_source.HEADER])
     op.source = source
-    return Access(routes_object.COPY.action, resource, op, also=(source.access,))
+    return Access(
+        op.spec.action,
+        resource,
+        op,
+        also=[source.access, *permissions.also(op, resource)],
+        conditions=partial(permissions.conditions, op),
+    )
 
 
-def _split(scope: Scope) -> tuple[str, bytes, str]:
-    """Bucket, key, and the key as text. The path is percent-decoded once and not normalised: `..`,
-    `//` and `%2F` are parts of keys like any other."""
+def _split(scope: Scope, bucket: str = "") -> tuple[str, bytes, str]:
+    """Bucket, key, and the key as text; the path is all key if the host says which `bucket`. It is
+    percent-decoded once and not normalised: `..`, `//` and `%2F` are parts of keys like any
+    other."""
     raw = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
-    if raw == b"/":
+    if raw == b"/" and not bucket:
         return "", b"", ""
     if raw[:1] != b"/":
         refuse("InvalidURI")
-    name, _, key = raw[1:].partition(b"/")
+    if bucket:
+        name, key = bucket.encode("latin-1"), raw[1:]
+    else:
+        name, _, key = raw[1:].partition(b"/")
     if b"%" in raw:
         if _BAD_PERCENT.search(raw) is not None:
             refuse("InvalidURI")
-        name, key = unquote_to_bytes(name), unquote_to_bytes(key)
+        name, key = name if bucket else unquote_to_bytes(name), unquote_to_bytes(key)
     if _BUCKET_NAME.fullmatch(name) is None:
         refuse("InvalidBucketName", BucketName=name.decode("utf-8", "replace"))
     if len(key) > limits.OBJECT_KEY_BYTES_MAX:
@@ -134,10 +159,10 @@ def _split(scope: Scope) -> tuple[str, bytes, str]:
         refuse("InvalidURI", "The key is not valid UTF-8.")
 
 
-def find_bucket(scope: Scope) -> str:
+def find_bucket(scope: Scope, host: Host) -> str:
     """The bucket that a request is about, even one that is refused; "" for none."""
     try:
-        return _split(scope)[0]
+        return _split(scope, host.bucket)[0]
     except Refusal:
         return ""
 

@@ -194,7 +194,7 @@ TABLE: Final[Table] = {
         *("key-marker", "upload-id-marker"),
     ),
     key("POST", BUCKET, "delete"): spec(
-        "DeleteObjects", delete.delete_objects, "DeleteObject", body_bytes_max=XML
+        "DeleteObjects", delete.delete_objects, "DeleteObject", body_bytes_max=XML, late=True
     ),
     **_DOCUMENTS,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import calendar
 import re
 import time
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -42,6 +43,32 @@ def _iso8601(seconds: int) -> str:
 def iso8601(milliseconds: int) -> str:
     """To the second, as S3 does, so that it agrees with Last-Modified."""
     return _iso8601(milliseconds // 1000)
+
+
+def iso8601_exact(milliseconds: int) -> str:
+    """To the millisecond, for times that were given and not measured."""
+    return f"{_iso8601(milliseconds // 1000)[:-4]}{milliseconds % 1000:03d}Z"
+
+
+_ISO8601: Final = re.compile(
+    r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
+)
+
+
+def parse_iso8601(text: str) -> int | None:
+    """Unix milliseconds; UTC where no zone is named. None if it is no such time."""
+    if _ISO8601.fullmatch(text) is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    try:
+        return int(found.timestamp() * 1000)
+    except (OverflowError, ValueError):
+        return None
 
 
 @lru_cache(maxsize=4096)

@@ -129,8 +129,31 @@ async def test_delete_if_match(s3, bucket):
     refused = await s3.refused("DELETE", "/bucket/key", headers={"if-match": '"x"'})
     assert refused == (412, "PreconditionFailed")
     assert (await s3("DELETE", "/bucket/key", headers={"if-match": etag})).status == 204
-    refused = await s3.refused("DELETE", "/bucket/key", headers={"x-amz-if-match-size": "4"})
-    assert refused == (501, "NotImplemented")
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "nonsense"),
+    [
+        ("if-match", "*", '"x"', None),
+        ("x-amz-if-match-size", "4", "5", "four"),
+        (
+            *("x-amz-if-match-last-modified-time", None),
+            *("Thu, 01 Jan 1970 00:00:00 GMT", "yesterday"),
+        ),
+    ],
+)
+async def test_conditional_deletes(s3, bucket, name, right, wrong, nonsense):
+    await s3.put("/bucket/key", b"data")
+    if right is None:
+        right = (await s3("HEAD", "/bucket/key")).headers["last-modified"]
+    refused = await s3.refused("DELETE", "/bucket/key", headers={name: wrong})
+    assert refused == (412, "PreconditionFailed")
+    if nonsense is not None:
+        refused = await s3.refused("DELETE", "/bucket/key", headers={name: nonsense})
+        assert refused == (400, "InvalidArgument")
+    assert (await s3("DELETE", "/bucket/key", headers={name: right})).status == 204
+    assert (await s3("HEAD", "/bucket/key")).status == 404
+    assert (await s3("DELETE", "/bucket/key", headers={name: wrong})).status == 204
 
 
 @given(st.binary(max_size=50))

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from objectio.testing.api import FrontEndConformance, Sample
+from objectio.abc.api import ANONYMOUS
+from objectio.testing.api import NOBODY, FrontEndConformance, Sample
 
 _DELETE = b"<Delete><Object><Key>a</Key></Object></Delete>"
 _PARTS = (
@@ -56,6 +57,29 @@ def _configuration():
         yield Sample("DELETE", f"/present?{name}&id=one")
 
 
+_BYPASS = {"x-amz-bypass-governance-retention": "true"}
+_LOCKED = {
+    "x-amz-object-lock-mode": "GOVERNANCE",
+    "x-amz-object-lock-retain-until-date": "2099-01-01T00:00:00Z",
+}
+_TAGGING = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+_RETENTION = (
+    b"<Retention><Mode>GOVERNANCE</Mode>"
+    b"<RetainUntilDate>2099-01-01T00:00:00Z</RetainUntilDate></Retention>"
+)
+_HOLD = b"<LegalHold><Status>ON</Status></LegalHold>"
+
+# What is touched stands in the body, so that the handler asks whether it may.
+_LATE = [
+    Sample("POST", "/present?delete", body=_DELETE, public=True),
+    Sample("PUT", "/present/a?tagging", body=_TAGGING, public=True),
+    Sample("PUT", "/present/a?tagging&versionId=null", body=_TAGGING, public=True),
+    Sample("PUT", "/present/a?retention", body=_RETENTION, public=True),
+    Sample("PUT", "/present/a?retention", _BYPASS, body=_RETENTION, public=True),
+    Sample("PUT", "/present/a?legal-hold", body=_HOLD, public=True),
+]
+
+
 class TestS3(FrontEndConformance):
     @pytest.fixture
     def front_end(self, objects, make_s3):
@@ -96,7 +120,23 @@ class TestS3(FrontEndConformance):
             Sample("GET", f"/present/m?{upload}"),
             Sample("POST", f"/present/m?{upload}", body=_PARTS),
             Sample("DELETE", f"/present/m?{upload}"),
-            Sample("POST", "/present?delete", body=_DELETE),
+            *_LATE,
+            *(
+                Sample("GET", f"/present/a?{name}")
+                for name in ("acl", "tagging", "retention", "legal-hold", "acl&versionId=null")
+            ),
+            Sample("PUT", "/present/a?acl", {"x-amz-acl": "bucket-owner-full-control"}),
+            Sample("DELETE", "/present/a?tagging"),
+            Sample("DELETE", "/present/a?tagging&versionId=null"),
+            Sample("GET", "/present/a?attributes", {"x-amz-object-attributes": "ETag"}),
+            Sample("PUT", "/present/d", {"x-amz-tagging": "a=b"}, body=b"data"),
+            Sample("PUT", "/present/d", _LOCKED, body=b"data"),
+            Sample("POST", "/present/d?uploads", {"x-amz-object-lock-legal-hold": "ON"}),
+            Sample(
+                *("PUT", f"/present/m?partNumber=2&{upload}"),
+                {"x-amz-copy-source": "/other/source"},
+            ),
+            Sample("DELETE", "/present/b?versionId=null", _BYPASS),
             Sample("DELETE", "/present/a"),
             Sample("DELETE", "/present/a?versionId=null"),
             Sample("DELETE", "/present"),
@@ -113,8 +153,9 @@ class TestS3(FrontEndConformance):
             Sample("GET", "/present?policy&acl"),
             Sample("PUT", "/present/a?cors", body=body),
             Sample("OPTIONS", "/"),
-            Sample("PUT", "/present/a?tagging", body=body),
-            Sample("DELETE", "/present/a?tagging"),
+            Sample("PUT", "/present/a?torrent", body=body),
+            Sample("PUT", "/present/a?renameObject", body=body),
+            Sample("DELETE", "/present/a?acl"),
             Sample("PUT", "/present/a?somethingNew", body=body),
             Sample("PUT", "/present/a?some=thing", body=body),
             Sample("GET", "/present/a?somethingNew"),
@@ -127,3 +168,33 @@ class TestS3(FrontEndConformance):
             Sample("PUT", "/pre%2Fsent", body=body),
             Sample("GET", "//a"),
         ]
+
+    @pytest.mark.parametrize("sample", _LATE, ids=str)
+    @pytest.mark.parametrize("identity", [ANONYMOUS, NOBODY], ids=["anonymous", "nobody"])
+    async def test_strangers_are_refused_late(self, front_end, objects, sample, identity):
+        before = objects.snapshot()
+        answer = await self.send(front_end, sample, identity=identity)
+        if answer.status == 200:  # each key by itself
+            assert "<Code>AccessDenied</Code>" in answer.text
+            assert "<Deleted>" not in answer.text
+        else:
+            assert answer.status == 403
+        assert objects.snapshot() == before
+
+    async def test_who_bypasses_retention_must_be_allowed_to(self, front_end, objects):
+        before = objects.snapshot()
+        for sample in (
+            Sample("PUT", "/present/a?retention", _BYPASS, body=_RETENTION),
+            Sample("POST", "/present?delete", _BYPASS, body=_DELETE),
+            Sample("DELETE", "/present/a?versionId=null", _BYPASS),
+        ):
+            asked = set()
+
+            def allows(action, resource, asked=asked):
+                asked.add((action, resource))
+                return action != "s3:BypassGovernanceRetention"
+
+            answer = await self.send(front_end, sample, identity=NOBODY, allows=allows)
+            assert answer.status == 403 or "<Code>AccessDenied</Code>" in answer.text
+            assert ("s3:BypassGovernanceRetention", "arn:aws:s3:::present/a") in asked
+        assert objects.snapshot() == before

@@ -178,6 +178,73 @@ async def test_the_source_is_authorized(s3, source):
     assert (await s3("HEAD", "/other/copy")).status == 404
 
 
-async def test_part_copies_are_not_built(s3, source):
-    answer = await copy(s3, "/other/copy?uploadId=x&partNumber=1", "bucket/key")
-    assert (answer.status, s3.code(answer)) == (501, "NotImplemented")
+async def start(s3, path):
+    return (await s3.document(f"{path}?uploads", "POST")).one("UploadId")
+
+
+async def test_parts_are_copied(s3, source):
+    upload = await start(s3, "/other/copy")
+    path = f"/other/copy?uploadId={upload}&partNumber="
+    await s3.put("/bucket/long", bytes(range(100)))
+    etags = []
+    for number, span in ((1, "bytes=20-59"), (2, "bytes=0-0"), (3, None)):
+        more = {} if span is None else {"x_amz_copy_source_range": span}
+        answer = await copy(s3, path + str(number), "bucket/long", **more)
+        assert answer.status == 200, answer
+        etags.append(answer.text.partition("&quot;")[2].partition("&quot;")[0])
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"
+        for number, etag in enumerate(etags, 1)
+        if number != 2  # too small to be in the middle
+    )
+    body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+    answer = await s3("POST", f"/other/copy?uploadId={upload}", body=body)
+    assert answer.status == 200, answer
+    assert (await s3.get("/other/copy")).body == bytes(range(20, 60)) + bytes(range(100))
+
+
+@pytest.mark.parametrize(
+    ("span", "code"),
+    [
+        ("bytes=0-100", "InvalidRange"),
+        ("bytes=100-200", "InvalidRange"),
+        ("0-2", "InvalidArgument"),
+        ("bytes=0", "InvalidArgument"),
+        ("bytes=-2", "InvalidArgument"),
+        ("bytes=3-", "InvalidArgument"),
+        ("bytes=3-2", "InvalidArgument"),
+        ("bytes=0-2,3-5", "InvalidArgument"),
+        ("bytes=hello-world", "InvalidArgument"),
+    ],
+)
+async def test_ranges_of_part_copies_that_are_refused(s3, source, span, code):
+    await s3.put("/bucket/long", bytes(100))
+    path = f"/other/copy?uploadId={await start(s3, '/other/copy')}&partNumber=1"
+    answer = await copy(s3, path, "bucket/long", x_amz_copy_source_range=span)
+    assert s3.code(answer) == code
+
+
+async def test_a_part_copy_of_what_is_not_there(s3, source):
+    upload = await start(s3, "/other/copy")
+    path = f"/other/copy?uploadId={upload}&partNumber=1"
+    assert s3.code(await copy(s3, path, "bucket/missing")) == "NoSuchKey"
+    assert s3.code(await copy(s3, path, "missing/key")) == "NoSuchBucket"
+    path = "/other/copy?uploadId=x&partNumber=1"
+    assert s3.code(await copy(s3, path, "bucket/key")) == "NoSuchUpload"
+
+
+async def test_the_source_of_a_part_is_authorized(objects, make_s3):
+    """CVE class: copying what one may not read, in parts."""
+    from objectio.testing.api import NOBODY
+
+    s3 = make_s3(objects)
+    for path in ("/bucket", "/other", "/bucket/key"):
+        await s3.put(path, b"")
+    path = f"/other/copy?uploadId={await start(s3, '/other/copy')}&partNumber=1"
+    answer = await s3(
+        *("PUT", path),
+        headers={SOURCE: "bucket/key"},
+        identity=NOBODY,
+        allows=lambda action, resource: not resource.startswith("arn:aws:s3:::bucket/"),
+    )
+    assert answer.status == 403

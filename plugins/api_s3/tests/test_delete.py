@@ -143,14 +143,14 @@ async def test_malformed(s3, three, body):
 
 
 async def test_one_failure_leaves_the_others(make_s3, caplog):
+    from objectio.abc.objects import Deleted
     from objectio.errors import InsufficientShards
     from objectio.testing.objects import MemoryObjects
 
     class Failing(MemoryObjects):
-        async def delete_objects(self, bucket, keys):
-            return [
-                InsufficientShards("osd 3 of /dev/x") if key == b"b" else None for key, _ in keys
-            ]
+        async def delete_objects(self, bucket, targets, **more):
+            broken = InsufficientShards("osd 3 of /dev/x")
+            return [broken if target.key == b"b" else Deleted() for target in targets]
 
     s3 = make_s3(Failing())
     await s3.put("/bucket", b"")

@@ -234,6 +234,6 @@ async def test_delete_markers_are_shown():
 
     marker = ListedObject(b"k", 0, "", 0, "STANDARD", "o", "v2", True, True)
     old = ListedObject(b"k", 3, "e", 0, "STANDARD", "o", "v1", False)
-    shown = _versions([marker, old], encode_plain)
+    shown = _versions([marker, old], encode_plain, None)
     assert shown.startswith("<DeleteMarker><Key>k</Key><VersionId>v2</VersionId>")
     assert "<Version><Key>k</Key><VersionId>v1</VersionId><IsLatest>false</IsLatest>" in shown

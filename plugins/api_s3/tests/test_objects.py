@@ -74,8 +74,8 @@ class Breaking(MemoryObjects):
         super().__init__(read_now_bytes_max=0, piece_size_bytes=10)
         self.pieces = pieces
 
-    async def get_object(self, bucket, key, *, version_id=None):
-        reader = await super().get_object(bucket, key, version_id=version_id)
+    async def get_object(self, bucket, key, **more):
+        reader = await super().get_object(bucket, key, **more)
         whole = reader.stream
 
         async def stream(start, length):

@@ -8,17 +8,17 @@ import sys
 from pathlib import Path
 
 import objectio_api_s3.plugin as plugin
+from objectio_api_s3.config import S3Config
 from objectio_api_s3.router import OPERATIONS
 
-from objectio.abc.driver import NoConfig
 from objectio.testing.context import make_context
 
 
 def test_driver(tmp_path):
     (driver,) = plugin.objectio_register_apis()
     assert driver.name == "s3"
-    assert driver.config is NoConfig
-    assert driver.open(NoConfig(), make_context(tmp_path)).build
+    assert driver.config is S3Config
+    assert driver.open(S3Config(), make_context(tmp_path)).build
 
 
 def test_discovery_imports_no_c_library():

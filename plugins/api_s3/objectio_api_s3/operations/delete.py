@@ -1,36 +1,61 @@
-"""Deleting one object, or up to a thousand in one request."""
+"""Deleting one object, or up to a thousand in one request.
+
+Without a version a delete puts a marker on top where the bucket has versioning; with one it is gone
+for good, unless it is locked.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from objectio import limits
 from objectio.abc.api import Wanted
-from objectio.abc.objects import DeleteTarget
-from objectio.errors import AccessDenied, ObjectIOError
-from objectio_api_s3.conditions import write_conditions
+from objectio.abc.objects import Conditions, Deleted, DeleteTarget
+from objectio.errors import AccessDenied
+from objectio_api_s3 import locks, permissions
+from objectio_api_s3.conditions import delete_conditions
 from objectio_api_s3.errors import Refusal, explain, refuse
-from objectio_api_s3.headers import Headers
+from objectio_api_s3.headers import Headers, version_header
 from objectio_api_s3.parse import Node, parse
-from objectio_api_s3.request import Call, Reply, arn, empty_reply, xml_reply
+from objectio_api_s3.request import Call, Operation, Reply, arn, empty_reply, xml_reply
 from objectio_api_s3.xml import element, optional
 
 logger = logging.getLogger("objectio.api.s3")
+
+_CONDITIONS: Final = {
+    "ETag": b"if-match",
+    "LastModifiedTime": b"x-amz-if-match-last-modified-time",
+    "Size": b"x-amz-if-match-size",
+}
 
 
 async def delete_object(call: Call) -> Reply:
     """204 whether there was one or not; deleting is idempotent."""
     op = call.op
     await call.check_owner()
-    version_id = op.version_id
-    await call.context.objects.delete_object(
-        op.bucket, op.key, version_id=version_id, conditions=write_conditions(op.headers)
+    done = await call.context.objects.delete_object(
+        op.bucket,
+        op.key,
+        version_id=op.version_id,
+        conditions=delete_conditions(op.headers),
+        bypass_governance=locks.bypasses(op.headers),
+        origin=call.origin("ObjectRemoved:Delete"),
     )
     headers: Headers = []
+    version_id = done.version_id if op.version_id is None else op.version_id
     if version_id is not None:
-        headers.append((b"x-amz-version-id", version_id.encode("latin-1", "replace")))
+        headers.append(version_header(version_id))
+    if done.delete_marker:
+        headers.append((b"x-amz-delete-marker", b"true"))
     return empty_reply(204, headers)
+
+
+class _Entry(NamedTuple):
+    key: bytes
+    version_id: str | None
+    conditions: Conditions | None
 
 
 async def delete_objects(call: Call) -> Reply:
@@ -39,27 +64,30 @@ async def delete_objects(call: Call) -> Reply:
     body = await call.read_document()
     await call.check_owner()
     quiet, entries = _parse(body)
-    fates: list[Exception | None] = [await _authorize(call, key) for key, _, _ in entries]
-    allowed = [at for at, fate in enumerate(fates) if fate is None]
-    plain = [at for at in allowed if entries[at][2] is None]
-    if plain:
-        targets = [DeleteTarget(entries[at][0], entries[at][1]) for at in plain]
-        done = await call.context.objects.delete_objects(op.bucket, targets)
-        for at, fate in zip(plain, done, strict=True):
-            fates[at] = fate if isinstance(fate, Exception) else None
-    for at in allowed:
-        if entries[at][2] is not None:
-            fates[at] = await _delete_if(call, entries[at])
+    bypass = locks.bypasses(op.headers)
+    fates: list[Deleted | Exception] = [Deleted()] * len(entries)
+    allowed = []
+    for at, entry in enumerate(entries):
+        refused = await _authorize(call, entry, bypass)
+        if refused is None:
+            allowed.append(at)
+        else:
+            fates[at] = refused
+    if allowed:
+        done = await call.context.objects.delete_objects(
+            op.bucket,
+            [DeleteTarget(*entries[at]) for at in allowed],
+            bypass_governance=bypass,
+            origin=call.origin("ObjectRemoved:Delete"),
+        )
+        for at, fate in zip(allowed, done, strict=True):
+            fates[at] = fate
     shown = [
         _outcome(entry, fate)
         for entry, fate in zip(entries, fates, strict=True)
-        if fate is not None or not quiet
+        if isinstance(fate, Exception) or not quiet
     ]
     return xml_reply("DeleteResult", "".join(shown))
-
-
-_Entry = tuple[bytes, str | None, str | None]
-"""Key, version id, ETag that it must have."""
 
 
 def _parse(body: bytes) -> tuple[bool, Sequence[_Entry]]:
@@ -77,37 +105,49 @@ def _entry(node: Node) -> _Entry:
     key = node.value("Key").encode("utf-8")
     if not key:
         refuse("MalformedXML")
-    if node.child("LastModifiedTime") is not None or node.child("Size") is not None:
-        refuse("NotImplemented")
-    return key, node.value("VersionId") or None, node.value("ETag") or None
+    headers: dict[bytes, bytes] = {}
+    for name, header in _CONDITIONS.items():
+        value = node.value(name)
+        if value:
+            headers[header] = value.encode("latin-1", "replace")
+    return _Entry(key, node.value("VersionId") or None, delete_conditions(headers))
 
 
-async def _authorize(call: Call, key: bytes) -> Exception | None:
-    if len(key) > limits.OBJECT_KEY_BYTES_MAX:
+async def _authorize(call: Call, entry: _Entry, bypass: bool) -> Exception | None:
+    if len(entry.key) > limits.OBJECT_KEY_BYTES_MAX:
         return Refusal("KeyTooLongError")
+    op, version_id = call.op, entry.version_id
+    where = arn(op.bucket, entry.key)
+    action = "s3:DeleteObject" if version_id is None else "s3:DeleteObjectVersion"
+
+    def values() -> Mapping[str, Sequence[str]]:
+        return _values(op, version_id)
+
     try:
-        await call.request.trust(Wanted("s3:DeleteObject", arn(call.op.bucket, key)))
+        await call.request.trust(Wanted(action, where, version_id, values))
+        if bypass:
+            await call.request.trust(
+                Wanted("s3:BypassGovernanceRetention", where, version_id, values)
+            )
     except AccessDenied as error:
         return error
     return None
 
 
-async def _delete_if(call: Call, entry: _Entry) -> Exception | None:
-    key, version_id, etag = entry
-    conditions = write_conditions({b"if-match": (etag or "").encode("latin-1", "replace")})
-    try:
-        await call.context.objects.delete_object(
-            call.op.bucket, key, version_id=version_id, conditions=conditions
-        )
-    except ObjectIOError as error:
-        return error
-    return None
+def _values(op: Operation, version_id: str | None) -> Mapping[str, Sequence[str]]:
+    found = dict(permissions.conditions(op))
+    if version_id is not None:
+        found["s3:VersionId"] = (version_id,)
+    return found
 
 
-def _outcome(entry: _Entry, fate: Exception | None) -> str:
-    key, version_id, _ = entry
-    said = element("Key", key.decode("utf-8")) + optional("VersionId", version_id)
-    if fate is None:
+def _outcome(entry: _Entry, fate: Deleted | Exception) -> str:
+    said = element("Key", entry.key.decode("utf-8")) + optional("VersionId", entry.version_id)
+    if not isinstance(fate, Exception):
+        if fate.delete_marker:
+            said += "<DeleteMarker>true</DeleteMarker>" + optional(
+                "DeleteMarkerVersionId", fate.version_id
+            )
         return f"<Deleted>{said}</Deleted>"
     answer = explain(fate)
     if answer.status >= 500:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from objectio import limits
+from objectio.abc.api import Directory
 from objectio.abc.objects import ListedObject, Listing
 from objectio_api_s3 import tokens
+from objectio_api_s3.acl import show_owner
 from objectio_api_s3.errors import refuse
 from objectio_api_s3.request import Call, Operation, Reply, xml_reply
 from objectio_api_s3.times import iso8601
-from objectio_api_s3.xml import Encoder, encode_plain, encode_url, escape, optional, owner
+from objectio_api_s3.xml import Encoder, encode_plain, encode_url, escape, optional
 
 _EMPTY: Final = Listing((), (), None)
 
@@ -73,7 +75,7 @@ async def list_objects(call: Call) -> Reply:
     return xml_reply(
         "ListBucketResult",
         f"<Name>{op.bucket}</Name>{query.shown('MaxKeys')}<Marker>{encode(marker)}</Marker>"
-        f"{following}{_truncated(page)}{_contents(page.objects, encode, True)}"
+        f"{following}{_truncated(page)}{_contents(page.objects, encode, call.context.directory, True)}"
         f"{common_prefixes(page.common_prefixes, encode)}",
     )
 
@@ -98,7 +100,8 @@ async def list_objects_v2(call: Call) -> Reply:
         shown.append(f"<NextContinuationToken>{following}</NextContinuationToken>")
     shown.append(f"<KeyCount>{len(page.objects) + len(page.common_prefixes)}</KeyCount>")
     shown.append(_truncated(page))
-    shown.append(_contents(page.objects, encode, op.query.get("fetch-owner") == b"true"))
+    owners = op.query.get("fetch-owner") == b"true"
+    shown.append(_contents(page.objects, encode, call.context.directory, owners))
     shown.append(common_prefixes(page.common_prefixes, encode))
     return xml_reply("ListBucketResult", "".join(shown))
 
@@ -138,7 +141,7 @@ async def list_object_versions(call: Call) -> Reply:
         f"<Name>{op.bucket}</Name>{query.shown('MaxKeys')}"
         f"<KeyMarker>{encode(key_marker)}</KeyMarker>"
         f"<VersionIdMarker>{escape(version_marker)}</VersionIdMarker>"
-        f"{following}{_truncated(page)}{_versions(page.objects, encode)}"
+        f"{following}{_truncated(page)}{_versions(page.objects, encode, call.context.directory)}"
         f"{common_prefixes(page.common_prefixes, encode)}",
     )
 
@@ -167,14 +170,14 @@ def common_prefixes(prefixes: Iterable[bytes], encode: Encoder) -> str:
     )
 
 
-def _owner_of() -> Callable[[str], str]:
-    """`xml.owner`, remembered for one page: there are few owners in one."""
+def _owner_of(directory: Directory | None) -> Callable[[str], str]:
+    """`acl.show_owner`, remembered for one page: there are few owners in one."""
     known: dict[str, str] = {}
 
     def shown(name: str) -> str:
         found = known.get(name)
         if found is None:
-            found = known[name] = owner(name)
+            found = known[name] = show_owner(name, directory)
         return found
 
     return shown
@@ -184,8 +187,10 @@ def _checksum(algorithm: str, kind: str) -> str:
     return optional("ChecksumAlgorithm", algorithm) + optional("ChecksumType", kind)
 
 
-def _contents(objects: Sequence[ListedObject], encode: Encoder, owners: bool) -> str:
-    owner_of = _owner_of()
+def _contents(
+    objects: Sequence[ListedObject], encode: Encoder, directory: Directory | None, owners: bool
+) -> str:
+    owner_of = _owner_of(directory)
     return "".join(
         [
             f"<Contents><Key>{encode(key)}</Key><LastModified>{iso8601(modified_ms)}"
@@ -210,8 +215,8 @@ def _contents(objects: Sequence[ListedObject], encode: Encoder, owners: bool) ->
     )
 
 
-def _versions(objects: Sequence[ListedObject], encode: Encoder) -> str:
-    owner_of = _owner_of()
+def _versions(objects: Sequence[ListedObject], encode: Encoder, directory: Directory | None) -> str:
+    owner_of = _owner_of(directory)
     shown = []
     for item in objects:
         common = (

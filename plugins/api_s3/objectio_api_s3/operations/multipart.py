@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import quote
 
 from objectio import limits
+from objectio.abc.api import Directory
 from objectio.abc.objects import (
     CompletePart,
     ObjectAttributes,
@@ -16,16 +17,22 @@ from objectio.abc.objects import (
     UploadListing,
 )
 from objectio.errors import PayloadTooLarge
-from objectio_api_s3 import checksums
+from objectio_api_s3 import acl, checksums, sse
 from objectio_api_s3.checksums import Algorithm
 from objectio_api_s3.conditions import write_conditions
 from objectio_api_s3.errors import refuse
-from objectio_api_s3.headers import checksum_headers, etag_header, parse_attributes
+from objectio_api_s3.headers import (
+    checksum_headers,
+    etag_header,
+    parse_attributes,
+    version_header,
+)
 from objectio_api_s3.operations.listing import common_prefixes, parse_query
+from objectio_api_s3.operations.part import parse_number, upload_id
 from objectio_api_s3.parse import Node, parse
-from objectio_api_s3.request import Call, Operation, Reply, empty_reply, xml_reply
+from objectio_api_s3.request import Call, Reply, empty_reply, xml_reply
 from objectio_api_s3.times import iso8601
-from objectio_api_s3.xml import element, encode_plain, escape, optional, owner
+from objectio_api_s3.xml import element, encode_plain, escape, optional
 
 _ELEMENTS: Final = {algorithm.element: name for name, algorithm in checksums.ALGORITHMS.items()}
 
@@ -35,10 +42,16 @@ async def create_upload(call: Call) -> Reply:
     await call.check_owner()
     algorithm, kind = _parse_checksum(op.headers)
     name = "" if algorithm is None else algorithm.name
+    owner, granted = await acl.place(call)
     upload = await call.context.objects.create_upload(
-        op.bucket, op.key, parse_attributes(op.headers, name, kind), owner=call.owner
+        op.bucket,
+        op.key,
+        parse_attributes(op.headers, name, kind, granted),
+        owner=owner,
+        initiator=call.request.identity.arn,
+        encryption=sse.parse_write(op.headers),
     )
-    headers = []
+    headers = sse.response_headers(upload.encryption)
     if algorithm is not None:
         headers.append((b"x-amz-checksum-algorithm", name.encode("ascii")))
         headers.append((b"x-amz-checksum-type", kind.encode("ascii")))
@@ -74,25 +87,15 @@ def _parse_checksum(headers: Mapping[bytes, bytes]) -> tuple[Algorithm | None, s
     return algorithm, kind
 
 
-def _upload_id(op: Operation) -> str:
-    return op.query["uploadId"].decode("utf-8", "replace")
-
-
 async def upload_part(call: Call) -> Reply:
     op, objects = call.op, call.context.objects
     body = call.request.body
-    number = op.count("partNumber", 0)
-    if not 1 <= number <= limits.PART_NUMBER_MAX:
-        refuse(
-            "InvalidArgument",
-            f"Part number must be an integer between 1 and {limits.PART_NUMBER_MAX}, inclusive",
-            ArgumentName="partNumber",
-        )
+    number = parse_number(op)
     if body.size > limits.PART_SIZE_BYTES_MAX:
         raise PayloadTooLarge("Your proposed upload exceeds the maximum allowed size")
     await call.check_owner()
     declared = checksums.parse_declared(op.headers, body.declared_trailers)
-    upload = await objects.get_upload(op.bucket, op.key, _upload_id(op))
+    upload = await objects.get_upload(op.bucket, op.key, upload_id(op))
     algorithm = checksums.ALGORITHMS.get(upload.attributes.checksum_algorithm)
     if declared is not None and algorithm is not None and declared.algorithm is not algorithm:
         refuse(
@@ -101,8 +104,16 @@ async def upload_part(call: Call) -> Reply:
             f"actual checksum Type: {declared.algorithm.name.lower()}",
         )
     checksums.watch(body, op.headers, declared, algorithm)
-    part = await objects.put_part(op.bucket, op.key, _upload_id(op), number, body)
-    return empty_reply(200, [etag_header(part.etag), *checksum_headers(part.checksums, "")])
+    part = await objects.put_part(
+        op.bucket,
+        op.key,
+        upload_id(op),
+        number,
+        body,
+        customer_key=sse.parse_customer_key(op.headers),
+    )
+    headers = [etag_header(part.etag), *checksum_headers(part.checksums, "")]
+    return empty_reply(200, headers + sse.response_headers(upload.encryption))
 
 
 async def complete_upload(call: Call) -> Reply:
@@ -110,7 +121,7 @@ async def complete_upload(call: Call) -> Reply:
     body = await call.request.body.read_all()  # checksum headers here are those of the object
     await call.check_owner()
     parts = _parse_parts(body)
-    upload = await objects.get_upload(op.bucket, op.key, _upload_id(op))
+    upload = await objects.get_upload(op.bucket, op.key, upload_id(op))
     info = await objects.complete_upload(
         op.bucket,
         op.key,
@@ -118,7 +129,12 @@ async def complete_upload(call: Call) -> Reply:
         parts,
         conditions=write_conditions(op.headers),
         check=_Check(op.headers, upload.attributes),
+        customer_key=sse.parse_customer_key(op.headers),
+        origin=call.origin("ObjectCreated:CompleteMultipartUpload"),
     )
+    headers = sse.response_headers(info.encryption)
+    if info.versioned:
+        headers.append(version_header(info.version_id))
     host = op.host or "localhost"
     shown = "".join(
         element(checksums.ALGORITHMS[name].element, value)
@@ -132,6 +148,7 @@ async def complete_upload(call: Call) -> Reply:
         f"{element('Location', f'http://{host}/{op.bucket}/{quote(op.key)}')}"
         f"<Bucket>{op.bucket}</Bucket><Key>{encode_plain(op.key)}</Key>"
         f"<ETag>&quot;{escape(info.etag)}&quot;</ETag>{shown}",
+        headers=headers,
     )
 
 
@@ -158,11 +175,7 @@ class _Check:
         value = headers.get(self._algorithm.header)
         if value is None:
             return None
-        digest, hyphen, count = value.partition(b"-")
-        checksums.parse_value(self._algorithm, digest)
-        if hyphen and not count.isdigit():
-            checksums.parse_value(self._algorithm, b"")
-        return value.decode("ascii")
+        return value.decode("latin-1")  # what cannot be one differs from the one computed
 
     def __call__(self, parts: Sequence[PartInfo]) -> PayloadDigests:
         if self._size is not None and self._size != sum(part.size for part in parts):
@@ -213,8 +226,23 @@ def _parse_part(node: Node) -> CompletePart:
 async def abort_upload(call: Call) -> Reply:
     op = call.op
     await call.check_owner()
-    await call.context.objects.abort_upload(op.bucket, op.key, _upload_id(op))
+    await call.context.objects.abort_upload(op.bucket, op.key, upload_id(op))
     return empty_reply(204)
+
+
+def _initiator(upload: UploadInfo, directory: Directory | None) -> str:
+    """An account by its canonical id, a user or session by its ARN (S3 API reference, Initiator)."""
+    arn = upload.initiator
+    if not arn.startswith("arn:"):
+        return acl.show_owner(upload.owner, directory, "Initiator")
+    account, _, name = arn.split(":", 4)[-1].partition(":")
+    if name == "root":
+        found = None if directory is None else directory.by_account(account)
+        if found is not None:
+            return acl.show_owner(found.canonical_id, directory, "Initiator")
+        return acl.show_owner(upload.owner, directory, "Initiator")
+    shown = element("ID", arn) + element("DisplayName", name.rpartition("/")[2])
+    return f"<Initiator>{shown}</Initiator>"
 
 
 def _shown_checksum(attributes: ObjectAttributes) -> str:
@@ -242,17 +270,18 @@ async def list_parts(call: Call) -> Reply:
     limit = op.count("max-parts", limits.LIST_KEYS_MAX, high=limits.LIST_KEYS_MAX)
     marker = op.count("part-number-marker", 0)
     page = await objects.list_parts(
-        op.bucket, op.key, _upload_id(op), after=marker, limit=max(limit, 1)
+        op.bucket, op.key, upload_id(op), after=marker, limit=max(limit, 1)
     )
-    upload = page.upload
+    upload, directory = page.upload, call.context.directory
     parts = page.parts if limit else ()
     following = page.next_after if limit else None
     last = parts[-1].number if parts else marker
     return xml_reply(
         "ListPartsResult",
         f"<Bucket>{op.bucket}</Bucket><Key>{encode_plain(op.key)}</Key>"
-        f"{element('UploadId', upload.upload_id)}{owner(upload.owner, 'Initiator')}"
-        f"{owner(upload.owner)}{element('StorageClass', upload.attributes.storage_class)}"
+        f"{element('UploadId', upload.upload_id)}{_initiator(upload, directory)}"
+        f"{acl.show_owner(upload.owner, directory)}"
+        f"{element('StorageClass', upload.attributes.storage_class)}"
         f"<PartNumberMarker>{marker}</PartNumberMarker>"
         f"<NextPartNumberMarker>{last}</NextPartNumberMarker>"
         f"<MaxParts>{limit}</MaxParts>"
@@ -287,7 +316,10 @@ async def list_uploads(call: Call) -> Reply:
             f"<NextKeyMarker>{encode(next_key)}</NextKeyMarker>"
             f"{element('NextUploadIdMarker', next_id)}"
         )
-    uploads = "".join(_shown_upload(upload, encode(upload.key)) for upload in page.uploads)
+    directory = call.context.directory
+    uploads = "".join(
+        _shown_upload(upload, encode(upload.key), directory) for upload in page.uploads
+    )
     return xml_reply(
         "ListMultipartUploadsResult",
         f"<Bucket>{op.bucket}</Bucket>{query.shown('MaxUploads')}"
@@ -297,10 +329,10 @@ async def list_uploads(call: Call) -> Reply:
     )
 
 
-def _shown_upload(upload: UploadInfo, key: str) -> str:
+def _shown_upload(upload: UploadInfo, key: str, directory: Directory | None) -> str:
     return (
         f"<Upload><Key>{key}</Key>{element('UploadId', upload.upload_id)}"
-        f"{owner(upload.owner, 'Initiator')}{owner(upload.owner)}"
+        f"{_initiator(upload, directory)}{acl.show_owner(upload.owner, directory)}"
         f"{element('StorageClass', upload.attributes.storage_class)}"
         f"<Initiated>{iso8601(upload.initiated_ms)}</Initiated>"
         f"{_shown_checksum(upload.attributes)}</Upload>"

@@ -7,13 +7,14 @@ two sends.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
 from objectio import limits
 from objectio.abc.api import ANONYMOUS, Wanted
 from objectio.abc.objects import ObjectInfo
 from objectio.errors import NotFound, PayloadTooLarge, RangeNotSatisfiable
-from objectio_api_s3 import checksums
+from objectio_api_s3 import acl, checksums, locks, permissions, sse
 from objectio_api_s3.conditions import (
     READ_HEADERS,
     not_modified,
@@ -29,6 +30,7 @@ from objectio_api_s3.headers import (
     object_headers,
     parse_attributes,
     parse_overrides,
+    written_headers,
 )
 from objectio_api_s3.ranges import parse_range
 from objectio_api_s3.request import Call, Operation, Reply, Stream, arn, empty_reply
@@ -54,34 +56,42 @@ async def put_object(call: Call) -> Reply:
         raise PayloadTooLarge("Your proposed upload exceeds the maximum allowed size")
     await call.check_owner()
     declared = checksums.parse_declared(headers, body.declared_trailers)
+    owner, granted = await acl.place(call)
     if declared is None:
-        attributes = parse_attributes(headers)
+        attributes = parse_attributes(headers, acl=granted)
     else:
-        attributes = parse_attributes(headers, declared.algorithm.name, checksums.FULL_OBJECT)
+        name = declared.algorithm.name
+        attributes = parse_attributes(headers, name, checksums.FULL_OBJECT, granted)
     checksums.watch(body, headers, declared)
     info = await context.objects.put_object(
         op.bucket,
         op.key,
         body,
         attributes,
-        owner=call.owner,
+        owner=owner,
         conditions=write_conditions(headers),
+        encryption=sse.parse_write(headers),
+        origin=call.origin("ObjectCreated:Put"),
     )
-    found = [etag_header(info.etag)]
-    if info.checksums:
-        found += checksum_headers(info.checksums, info.attributes.checksum_type)
-    return empty_reply(200, found)
+    return empty_reply(200, written_headers(info))
 
 
 async def get_object(call: Call) -> Reply | Stream:
     op = call.op
     await call.check_owner()
+    sse.refuse_method(op.headers)
     try:
-        reader = await call.context.objects.get_object(op.bucket, op.key, version_id=op.version_id)
+        reader = await call.context.objects.get_object(
+            op.bucket,
+            op.key,
+            version_id=op.version_id,
+            customer_key=sse.parse_customer_key(op.headers),
+        )
     except NotFound as error:
         await hide(call, error, op.bucket)
     try:
         status, headers, start, length = _select(call, reader.info)
+        await tell_more(call, reader.info, headers)
         if status == 304:
             reader.close()
             return Reply(status, headers)
@@ -100,12 +110,40 @@ async def get_object(call: Call) -> Reply | Stream:
 async def head_object(call: Call) -> Reply:
     op = call.op
     await call.check_owner()
+    sse.refuse_method(op.headers)
     try:
-        info = await call.context.objects.head_object(op.bucket, op.key, version_id=op.version_id)
+        info = await call.context.objects.head_object(
+            op.bucket,
+            op.key,
+            version_id=op.version_id,
+            customer_key=sse.parse_customer_key(op.headers),
+        )
     except NotFound as error:
         await hide(call, error, op.bucket)
     status, headers, _, _ = _select(call, info)
+    await tell_more(call, info, headers)
     return Reply(status, headers)
+
+
+async def tell_more(call: Call, info: ObjectInfo, headers: Headers) -> None:
+    """What only those are told who might ask for it by itself: locks, and how many tags."""
+    attributes = info.attributes
+    if attributes.retention is None and not attributes.legal_hold and not attributes.tags:
+        return
+    op = call.op
+    where, version_id = arn(op.bucket, op.key), op.version_id
+    wants = partial(permissions.conditions, op)
+    if attributes.retention is not None:
+        wanted = Wanted("s3:GetObjectRetention", where, version_id, wants)
+        if await call.may(wanted):
+            headers += locks.retention_headers(attributes.retention)
+    if attributes.legal_hold and await call.may(
+        Wanted("s3:GetObjectLegalHold", where, version_id, wants)
+    ):
+        headers.append((locks.HOLD, b"ON"))
+    action = "s3:GetObjectTagging" if version_id is None else "s3:GetObjectVersionTagging"
+    if attributes.tags and await call.may(Wanted(action, where, version_id, wants)):
+        headers.append((b"x-amz-tagging-count", b"%d" % len(attributes.tags)))
 
 
 async def hide(call: Call, error: NotFound, bucket: str) -> NoReturn:
@@ -140,9 +178,13 @@ def _select(call: Call, info: ObjectInfo) -> _Selection:
         found.append(_content_range(start, length, info.size))
         return _Selection(206, found, start, length)
     found = object_headers(info, info.size, overrides)
-    if op.headers.get(b"x-amz-checksum-mode", b"").upper() == b"ENABLED":
+    if _wants_checksum(op.headers):
         found += checksum_headers(info.checksums, info.attributes.checksum_type)
     return _Selection(200, found, 0, info.size)
+
+
+def _wants_checksum(headers: Mapping[bytes, bytes]) -> bool:
+    return headers.get(b"x-amz-checksum-mode", b"").upper() == b"ENABLED"
 
 
 def _range(headers: Mapping[bytes, bytes], info: ObjectInfo) -> tuple[int, int] | None:
@@ -187,16 +229,22 @@ def _select_part(
     if b"range" in op.headers:
         refuse("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
     sizes = info.part_sizes or (info.size,)
-    if number > len(sizes):
+    numbers = info.part_numbers or range(1, len(sizes) + 1)
+    if number not in numbers:
         refuse(
-            "InvalidPartNumber",
+            "InvalidPart",
+            "The requested partnumber is not satisfiable.",
             ActualPartCount=str(len(sizes)),
             PartNumberRequested=str(number),
         )
-    start, length = sum(sizes[: number - 1]), sizes[number - 1]
+    at = numbers.index(number)
+    start, length = sum(sizes[:at]), sizes[at]
     found = object_headers(info, length, overrides)
     if info.part_sizes:
         found.append((b"x-amz-mp-parts-count", b"%d" % len(sizes)))
+    if _wants_checksum(op.headers):
+        values = info.part_checksums[at] if info.part_checksums else info.checksums
+        found += checksum_headers(values, info.attributes.checksum_type)
     if length == 0:
         return _Selection(200, found, start, 0)  # Content-Range cannot say an empty range
     found.append(_content_range(start, length, info.size))
