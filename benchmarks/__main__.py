@@ -23,10 +23,15 @@ from benchmarks.large import GetDegraded, GetLarge, PutLarge
 from benchmarks.listing import ListKeys
 from benchmarks.load import Failed
 from benchmarks.memory import Memory
+from benchmarks.mixed import Mixed, PutVersioned
+from benchmarks.multipart import PutParts
 from benchmarks.server import ObjectIOServer, null_server, running
 from benchmarks.small import GetSmall, PutSmall, SmallSpace
 
-INTERLEAVED = (GetSmall, PutSmall, GetLarge, PutLarge, SmallSpace, Memory, ListKeys)
+INTERLEAVED = (
+    *(GetSmall, PutSmall, Mixed, PutVersioned),
+    *(GetLarge, PutLarge, PutParts, SmallSpace, Memory, ListKeys),
+)
 LAST = (GetDegraded,)
 """Leaves a store with two disks fewer."""
 

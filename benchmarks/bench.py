@@ -28,6 +28,8 @@ class Settings:
     list_keys: tuple[int, int] = (10_000, 1_000_000)
     list_pages: int = 40
     small_objects: int = 20_000
+    multipart_parts: int = 64
+    """Of 16 MiB: 1 GiB."""
     quick: bool = False
 
 
@@ -38,6 +40,7 @@ QUICK = Settings(
     list_keys=(2_000, 20_000),
     list_pages=6,
     small_objects=2_000,
+    multipart_parts=8,
     quick=True,
 )
 

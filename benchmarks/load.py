@@ -116,6 +116,12 @@ class Connection:
         self._send("GET", path)
         return self._receive(path, keep)
 
+    def exchange(self, method: str, path: str, body: bytes = b"") -> bytes:
+        """The body of the answer to any request with a small body."""
+        self._send(method, path, f"Content-Length: {len(body)}\r\n")
+        self._socket.sendall(body)
+        return self._receive(path, keep=True)[1]
+
     def _send(self, method: str, path: str, headers: str = "") -> None:
         head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{headers}\r\n"
         self._socket.sendall(head.encode())

@@ -1,5 +1,6 @@
 -- Sends the requests of a list in turn. Arguments: METHOD BODY_BYTES FILE, where FILE has one path
--- with its query on each line. Prints one line of JSON at the end.
+-- with its query on each line, behind a method of its own if that is another. Those with the method PUT have
+-- the body. Prints one line of JSON at the end.
 
 local requests = {}
 local at = 0
@@ -10,8 +11,10 @@ function init(args)
   if size > 0 then
     body = string.rep("objectio", math.ceil(size / 8)):sub(1, size)
   end
-  for path in io.lines(file) do
-    requests[#requests + 1] = wrk.format(method, path, nil, body)
+  for line in io.lines(file) do
+    local own, path = line:match("^(%u+) (.*)$")
+    own = own or method
+    requests[#requests + 1] = wrk.format(own, path or line, nil, own == "PUT" and body or nil)
   end
 end
 
