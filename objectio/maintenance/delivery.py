@@ -140,6 +140,8 @@ class _Target:
         self._aside: dict[bytes, tuple[float, float]] = {}
         """Rows that were refused: when they are tried again, and the pause after that."""
         self._oldest_ms = 0
+        self._progress = False
+        """Whether anything was taken since the last pause: then the next one is short again."""
         self._sent = metrics.counter(
             "objectio_events_sent_total", "Events that a target has taken.", target=arn
         )
@@ -160,12 +162,15 @@ class _Target:
         pause = self._settings.pause_seconds
         while True:
             self.wake.clear()
+            self._progress = False
             try:
                 await self._deliver()
             except Exception as error:
                 self._failed.inc()
                 known = isinstance(error, ObjectIOError)
                 _log.warning("events for %s wait: %s", self._arn, error, exc_info=not known)
+                if self._progress:
+                    pause = self._settings.pause_seconds
                 await asyncio.sleep(pause * random.uniform(0.75, 1.25))
                 pause = min(2 * pause, self._settings.pause_seconds_max)
                 continue
@@ -218,6 +223,7 @@ class _Target:
                 self._failed.inc()
                 self._put_aside(batch, error)
                 continue
+            self._progress = True
             self._sent.inc(len(batch))
             done += [row for row, _ in batch]
 

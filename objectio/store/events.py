@@ -66,15 +66,16 @@ def event_rows(
     *,
     time_ms: int,
     sequence: int = 0,
+    marked: bool = False,
 ) -> list[Write]:
     """What a commit that makes or removes `record` writes besides: a row for each rule of the bucket
-    that wants to hear of it. A delete that made a marker is told as that.
+    that wants to hear of it. `marked`: the record is a delete marker that was made.
 
     `sequence` is that of the change where that is not the record's own: a delete comes after it."""
     raw = documents.get(NOTIFICATION)
     if origin is None or raw is None:
         return []
-    event = _MARKED.get(origin.event, origin.event) if record.delete_marker else origin.event
+    event = _MARKED.get(origin.event, origin.event) if marked else origin.event
     rules = matching(_rules(raw), event, key)
     removed = event.partition(":")[0] in ("ObjectRemoved", "LifecycleExpiration")
     rows: list[Write] = []
@@ -129,7 +130,7 @@ def message_of(row: bytes, raw: bytes) -> EventMessage:
     """As it is sent: S3 user guide, "Event message structure"."""
     told = decode_event(raw)
     event_id = row[-8:].hex()
-    s3_object: dict[str, object] = {"key": quote_plus(told.key)}
+    s3_object: dict[str, object] = {"key": quote_plus(told.key, safe="/")}
     if told.size >= 0:
         s3_object |= {"size": told.size, "eTag": told.etag}
     if told.version_id:

@@ -137,7 +137,8 @@ class Versions:
         if told is None or not wants_events(documents):
             return []
         now_us = time.time_ns() // 1000
-        sequence = change.created.sequence if change.created is not None else 0
+        created = change.created
+        sequence = 0 if created is None else created.sequence
         return event_rows(
             documents,
             change.bucket.record,
@@ -146,6 +147,7 @@ class Versions:
             origin,
             time_ms=now_us // 1000,
             sequence=sequence or max(now_us, told.sequence + 1),
+            marked=created is not None and created.delete_marker,
         )
 
     # Reading.

@@ -33,8 +33,16 @@ def rule(*events, id="r", target=ARN, **more):
     return NotificationRule(id=id, target=target, events=events, **more)
 
 
-def rows(rules, origin=PUT, key=b"a/b.jpg", bucket=BUCKET, **more):
-    return event_rows(documents(*rules), bucket, key, record(**more), origin, time_ms=1_000_123)
+def rows(rules, origin=PUT, key=b"a/b.jpg", bucket=BUCKET, marked=False, **more):
+    return event_rows(
+        documents(*rules),
+        bucket,
+        key,
+        record(**more),
+        origin,
+        time_ms=1_000_123,
+        marked=marked,
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +105,7 @@ def test_the_message():
                 "arn": "arn:aws:s3:::photos",
             },
             "object": {
-                "key": "a+b%2F%C3%BC%2B.jpg",
+                "key": "a+b/%C3%BC%2B.jpg",
                 "size": 7,
                 "eTag": "e" * 32,
                 "versionId": "v1",
@@ -110,7 +118,7 @@ def test_the_message():
 def test_a_delete_tells_neither_size_nor_etag_and_says_whether_it_marked():
     gone = Origin("ObjectRemoved:Delete")
     for marker, name in ((False, "Delete"), (True, "DeleteMarkerCreated")):
-        ((row, raw),) = rows([rule("s3:ObjectRemoved:*")], gone, delete_marker=marker)
+        ((row, raw),) = rows([rule("s3:ObjectRemoved:*")], gone, marked=marker)
         told = json.loads(message_of(row, raw).record)
         assert told["eventName"] == f"ObjectRemoved:{name}"
         assert set(told["s3"]["object"]) == {"key", "versionId", "sequencer"}
