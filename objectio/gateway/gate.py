@@ -103,6 +103,10 @@ class Gate:
         `content_sha256` if the body was read."""
         if not self.auth_enabled:
             return _AS_ROOT
+        if access.public and scope["method"] == "OPTIONS":
+            # A preflight has no credentials: those in its query are of the request that it asks
+            # about (WHATWG Fetch, "CORS-preflight fetch").
+            return _AS_ANONYMOUS
         if headers is None:
             headers = collect_headers(scope["headers"])
         service = _S3 if access.service == "s3" else access.service.encode()

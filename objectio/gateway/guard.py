@@ -61,11 +61,17 @@ _UNREADABLE: Final = Rules(readable=False)
 
 class Guard:
     """`directory` tells the account of a canonical id; without one, or without `objects`, nobody but
-    the root may do anything."""
+    the root may do anything. `ownership` is that of buckets which say nothing about it."""
 
-    def __init__(self, objects: ObjectService | None, directory: Directory | None) -> None:
+    def __init__(
+        self,
+        objects: ObjectService | None,
+        directory: Directory | None,
+        ownership: ObjectOwnership = "BucketOwnerEnforced",
+    ) -> None:
         self._objects = objects
         self._directory = directory
+        self._ownership: ObjectOwnership = ownership
         self._rules: dict[bytes, tuple[int, Rules]] = {}
 
     async def judge(self, identity: Identity, wanted: Wanted, common: Callable[[], Values]) -> None:
@@ -179,7 +185,7 @@ class Guard:
         if known is not None and known[0] == bucket.revision:
             return known[1]
         try:
-            rules = _compile(await objects.get_documents(bucket), bucket.name)
+            rules = _compile(await objects.get_documents(bucket), bucket.name, self._ownership)
         except (msgspec.MsgspecError, UnicodeDecodeError, MalformedPolicy) as error:
             logger.error(
                 "the documents of bucket %s cannot be read, so nothing is allowed there: %s",
@@ -268,14 +274,14 @@ def _acls(rules: Rules, found: ObjectInfo | None) -> Acls:
     return Acls(rules.acl, found.attributes.acl or Acl(), found.owner)
 
 
-def _compile(found: Mapping[str, bytes], name: str) -> Rules:
+def _compile(found: Mapping[str, bytes], name: str, default: ObjectOwnership) -> Rules:
     policy, acl = found.get(documents.POLICY), found.get(documents.ACL)
     ownership = found.get(documents.OWNERSHIP)
     block = found.get(documents.PUBLIC_ACCESS)
     return Rules(
         None if policy is None else Policy.parse(policy, kind="resource", bucket=name),
         Acl() if acl is None else decode_document(acl, Acl),
-        "BucketOwnerEnforced"
+        default
         if ownership is None
         else decode_document(ownership, documents.Ownership).rule,
         PublicAccessBlock() if block is None else decode_document(block, PublicAccessBlock),

@@ -48,7 +48,11 @@ class HttpHost:
             front_ends,
             Gate(
                 callers.credentials,
-                guard=Guard(parts.part("objects"), callers.directory)
+                guard=Guard(
+                    parts.part("objects"),
+                    callers.directory,
+                    parts.config.gateway.object_ownership,
+                )
                 if parts.has("objects")
                 else None,
                 region=config.gateway.region,

@@ -172,6 +172,7 @@ TABLE: Final[Table] = {
     key("GET", SERVICE): spec(
         *("ListBuckets", bucket.list_buckets, "ListAllMyBuckets"),
         *("prefix", "continuation-token", "max-buckets", "bucket-region"),
+        late=True,
     ),
     key("PUT", BUCKET): spec(
         *("CreateBucket", bucket.create_bucket, "CreateBucket"),

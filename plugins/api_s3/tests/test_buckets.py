@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from objectio.abc.api import Identity
+from objectio.abc.api import ANONYMOUS, Identity
 
 OTHER = Identity("other", "arn:aws:iam::000000000000:user/other", "OTHERKEY", is_root=True)
 
@@ -49,15 +49,22 @@ async def test_it_exists_already_with_another_acl_or_lock(objects, make_s3):
 async def test_a_full_bucket_stays(s3, bucket):
     await s3.put("/bucket/key")
     assert await s3.refused("DELETE", "/bucket") == (409, "BucketNotEmpty")
-    await s3("DELETE", "/bucket/key")
     await s3("POST", "/bucket/key?uploads")
     assert await s3.refused("DELETE", "/bucket") == (409, "BucketNotEmpty")
+
+
+async def test_unfinished_uploads_keep_no_bucket(s3, bucket):
+    for _ in range(3):
+        assert (await s3("POST", "/bucket/key?uploads")).status == 200
+    assert (await s3("DELETE", "/bucket")).status == 204
+    assert (await s3("GET", "/bucket")).status == 404
 
 
 @pytest.mark.parametrize(
     "name",
     [
         *("ab", "a" * 64, "Upper", "under_score", "-a-", "a-", ".ab", "a..b", "ab."),
+        *("a.-b", "a-.b"),
         *("192.168.5.4", "1.2.3.4", "xn--abc", "sthree-x", "abc-s3alias", "abc--ol-s3"),
     ],
 )
@@ -187,6 +194,22 @@ async def test_list(s3):
     assert document.one("Prefix") == "a"
     document = await s3.document("/?bucket-region=eu-west-1")
     assert document.all("Buckets/Bucket/Name") == []
+
+
+async def test_whose_buckets_are_listed(objects, make_s3):
+    s3 = make_s3(objects)
+    await s3.put("/ours", b"")
+    nobody = await s3.document("/", identity=ANONYMOUS)
+    assert nobody.count("Buckets/Bucket") == 0
+    someone = Identity("a", "arn:aws:iam::111111111111:root", "KEY", canonical_id="a" * 64)
+    assert await s3.refused("GET", "/", identity=someone) == (403, "AccessDenied")
+
+    def allows(action, resource):
+        return (action, resource) == ("s3:ListAllMyBuckets", "arn:aws:s3:::*")
+
+    theirs = await s3.document("/", identity=someone, allows=allows)
+    assert theirs.count("Buckets/Bucket") == 0
+    assert theirs.one("Owner/ID") == "a" * 64
 
 
 async def test_list_by_pages(s3):

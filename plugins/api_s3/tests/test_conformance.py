@@ -98,7 +98,7 @@ class TestS3(FrontEndConformance):
     def samples(self):
         upload = "uploadId=upload0000000001"
         return [
-            Sample("GET", "/"),
+            Sample("GET", "/", public=True),  # of nobody: see test_whose_buckets_are_listed
             Sample("PUT", "/fresh"),
             Sample("HEAD", "/present"),
             Sample("GET", "/present"),

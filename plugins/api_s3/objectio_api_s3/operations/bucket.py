@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from objectio import limits
-from objectio.errors import AlreadyExists
+from objectio.abc.api import ANONYMOUS, Wanted
+from objectio.abc.objects import ObjectService
+from objectio.errors import AlreadyExists, NotEmpty, NotFound
 from objectio.model.bucket import ACL, OWNERSHIP, TAGS, Ownership, Tags, encode_document
 from objectio_api_s3 import acl, tokens
 from objectio_api_s3.configuration import ownership, schema, tagging
 from objectio_api_s3.errors import refuse
 from objectio_api_s3.parse import Node, parse
-from objectio_api_s3.request import Call, Reply, empty_reply, xml_reply
+from objectio_api_s3.request import ARN, Call, Reply, empty_reply, xml_reply
 from objectio_api_s3.times import iso8601
 from objectio_api_s3.xml import element, escape, optional
 
@@ -38,7 +41,7 @@ def check_name(name: str) -> None:
     if (
         not limits.BUCKET_NAME_CHARS_MIN <= len(name) <= limits.BUCKET_NAME_CHARS_MAX
         or _NAME.fullmatch(name) is None
-        or ".." in name
+        or any(pair in name for pair in ("..", ".-", "-."))
         or _IPV4.fullmatch(name) is not None
         or name.startswith(_PREFIXES)
         or name.endswith(_SUFFIXES)
@@ -120,8 +123,27 @@ async def _recreate(
 
 async def delete_bucket(call: Call) -> Reply:
     await call.check_owner()
-    await call.context.objects.delete_bucket(call.op.bucket)
+    name, objects = call.op.bucket, call.context.objects
+    try:
+        await objects.delete_bucket(name)
+    except NotEmpty:
+        if (await objects.list_versions(name, limit=1)).objects:
+            raise
+        await _abort_uploads(objects, name)
+        await objects.delete_bucket(name)
     return empty_reply(204)
+
+
+async def _abort_uploads(objects: ObjectService, name: str) -> None:
+    """Uploads that nobody completed do not keep a bucket: S3 asks for no more than that its objects
+    are gone (S3 API reference, DeleteBucket)."""
+    after: tuple[bytes, str] | None = (b"", "")
+    while after is not None:
+        page = await objects.list_uploads(name, after=after)
+        for upload in page.uploads:
+            with suppress(NotFound):  # completed or aborted meanwhile
+                await objects.abort_upload(name, upload.key, upload.upload_id)
+        after = page.next_after
 
 
 async def head_bucket(call: Call) -> Reply:
@@ -142,7 +164,11 @@ async def get_bucket_location(call: Call) -> Reply:
 
 
 async def list_buckets(call: Call) -> Reply:
+    """Those of the caller's account. Nobody has none, which is no secret."""
     op, context = call.op, call.context
+    if call.request.identity == ANONYMOUS:
+        return xml_reply("ListAllMyBucketsResult", f"{acl.show_owner('', None)}<Buckets/>")
+    await call.request.trust(Wanted("s3:ListAllMyBuckets", f"{ARN}*"))
     prefix = op.text("prefix")
     limit = op.count("max-buckets", _LIST_BUCKETS_MAX, low=1, high=_LIST_BUCKETS_MAX)
     token = op.query.get("continuation-token")
