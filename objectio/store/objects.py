@@ -24,7 +24,7 @@ from objectio.abc.objects import (
 from objectio.errors import InvalidRequest, ObjectIOError
 from objectio.kv.store import KVStore
 from objectio.limits import OBJECT_KEY_BYTES_MAX
-from objectio.meta.buckets import Buckets
+from objectio.meta.buckets import Bucket, Buckets
 from objectio.meta.records import (
     BlobRef,
     EncryptionRecord,
@@ -129,6 +129,22 @@ class Objects:
         check_bucket(found.record, attributes)
         if conditions is not None:  # again in the commit; here so that no body is sent for nothing
             check_write(conditions, await self._versions.current(found, key))
+        with await self._versions.quotas.admit(found, payload.size, 1):
+            return await self._put(
+                found, key, payload, attributes, owner, conditions, encryption, origin
+            )
+
+    async def _put(
+        self,
+        found: Bucket,
+        key: bytes,
+        payload: Payload,
+        attributes: ObjectAttributes,
+        owner: str,
+        conditions: Conditions | None,
+        encryption: Encryption | None,
+        origin: Origin | None,
+    ) -> ObjectInfo:
         encrypted, sealer = await self._sealing.begin(found, key, encryption)
         if payload.size == 0:
             digests = await _empty_digests(payload)

@@ -11,7 +11,7 @@ New bytes must fit beside those that they replace. What has no quota pays for a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,7 +20,7 @@ from objectio.errors import QuotaExceeded
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.buckets import Bucket
-from objectio.meta.records import encode
+from objectio.meta.records import ObjectRecord, encode
 from objectio.model.bucket import QUOTA, Quota, decode_document
 from objectio.store.documents import Documents
 
@@ -47,6 +47,9 @@ decode_quota: Final = msgspec.msgpack.Decoder(tuple[int, int]).decode
 class Held(NamedTuple):
     bytes: int = 0
     objects: int = 0
+
+
+NOTHING: Final = Held()
 
 
 class Tally:
@@ -104,7 +107,8 @@ class Quotas:
         self._by_bucket: dict[bytes, list[tuple[Tally, Quota]]] = {}
 
     async def admit(self, bucket: Bucket, size_bytes: int, objects: int) -> Room:
-        """Room for what is to be committed; raises `QuotaExceeded`. The caller `close`s it."""
+        """Room for what is to be committed; raises `QuotaExceeded`. The caller leaves it, as a
+        context manager, when it is committed or given up."""
         limits = await self._limits(bucket)
         for tally, _ in limits:
             await self._look(tally)
@@ -112,8 +116,22 @@ class Quotas:
             _check(bucket.record.name, tally, quota, size_bytes, objects)
         return Room([tally for tally, _ in limits], size_bytes, objects)
 
-    def changed(self, bucket: Bucket, came: Held, went: Held) -> None:
-        """Something was committed."""
+    def committed(
+        self, bucket: Bucket, created: ObjectRecord | None, removed: Sequence[ObjectRecord]
+    ) -> None:
+        """The bytes of an upload's parts came with the parts."""
+        if not self._by_bucket:
+            return
+        came, went = Held(), Held()
+        if created is not None and not created.delete_marker:
+            of_parts = bool(created.part_sizes or created.manifest)
+            came = Held(0 if of_parts else created.size, 1)
+        if removed:
+            objects = [each for each in removed if not each.delete_marker]
+            went = Held(sum(each.size for each in objects), len(objects))
+        self.changed(bucket, came, went)
+
+    def changed(self, bucket: Bucket, came: Held, went: Held = NOTHING) -> None:
         limits = self._by_bucket.get(bucket.id)
         if limits:
             now = self._clock()
@@ -160,7 +178,7 @@ class Quotas:
 
 
 class Room:
-    """What is held until it is committed, or given up."""
+    """What is held until it is committed, or given up. A context manager."""
 
     __slots__ = ("_objects", "_size_bytes", "_tallies")
 
@@ -172,7 +190,9 @@ class Room:
             tally.held_bytes += size_bytes
             tally.held_objects += objects
 
-    def close(self) -> None:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
         for tally in self._tallies:
             tally.held_bytes -= self._size_bytes
             tally.held_objects -= self._objects

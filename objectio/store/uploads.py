@@ -45,12 +45,14 @@ from objectio.meta.records import (
     decode_upload,
     encode,
 )
+from objectio.store.encryption import Sealer
 from objectio.store.ended import clean_upload
 from objectio.store.garbage import Write, garbage_row
 from objectio.store.locks import check_bucket
 from objectio.store.objects import check_key, make_record
 from objectio.store.pools import Pools
 from objectio.store.presence import Upkeep
+from objectio.store.quota import Held
 from objectio.store.sealing import Sealing
 from objectio.store.versions import Versions, now_ms
 from objectio.store.write import BlobWriter
@@ -186,6 +188,20 @@ class Uploads:
             await self._commit_part(upload, number, record, [])
             return record.info(number, encrypted)
         self._kv.check_ready()  # before a body is sent for nothing
+        with await self._versions.quotas.admit(found, payload.size, 0):
+            record = await self._write_part(found, upload, key, number, payload, sealer)
+            self._versions.quotas.changed(found, Held(payload.size))
+        return record.info(number, encrypted)
+
+    async def _write_part(
+        self,
+        found: Bucket,
+        upload: _Upload,
+        key: bytes,
+        number: int,
+        payload: Payload,
+        sealer: Sealer | None,
+    ) -> PartRecord:
         written = await self._writer.write(self._pools.current, payload, sealer)
         record = _part_record(payload.size, written.digests, [written.ref])
         rows: list[Write] = [
@@ -201,7 +217,7 @@ class Uploads:
         self._writer.done(written.ref)
         if written.missing:
             self._upkeep.repairs()
-        return record.info(number, encrypted)
+        return record
 
     async def _commit_part(
         self, upload: _Upload, number: int, record: PartRecord, rows: Sequence[Write]
@@ -267,15 +283,16 @@ class Uploads:
         ended = EndedUpload(numbers)
         writes += [(upload.row, None), (keys.ended(upload.id), encode(ended))]
         try:
-            record = await self._versions.put(
-                found,
-                key,
-                record,
-                conditions=conditions,
-                origin=origin,
-                checks=[upload.check, *checks],
-                writes=writes,
-            )
+            with await self._versions.quotas.admit(found, 0, 1):
+                record = await self._versions.put(
+                    found,
+                    key,
+                    record,
+                    conditions=conditions,
+                    origin=origin,
+                    checks=[upload.check, *checks],
+                    writes=writes,
+                )
         except asyncio.CancelledError:
             self._in_background(self._clean_if_ended(upload.id))
             raise

@@ -43,6 +43,7 @@ from objectio.store.documents import Documents
 from objectio.store.events import event_rows, wants_events
 from objectio.store.garbage import Write, garbage_row
 from objectio.store.presence import Upkeep
+from objectio.store.quota import Quotas
 from objectio.store.write import Written
 
 _SEQUENCE_DIGITS: Final = 16
@@ -120,6 +121,7 @@ class Versions:
         self._buckets = buckets
         self._documents = documents
         self._upkeep = upkeep
+        self.quotas = Quotas(kv, documents)
 
     async def _commit(self, change: Change) -> None:
         """The one commit of a change, whatever made it: put, copy, the completion of an upload,
@@ -127,6 +129,7 @@ class Versions:
         if change.origin is not None:
             change.writes += await self._events(change, change.origin)
         await self._kv.commit(change.checks, change.writes)
+        self.quotas.committed(change.bucket, change.created, change.removed)
         if change.removed:
             self._upkeep.garbage()
 

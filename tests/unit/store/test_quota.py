@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from objectio.abc.driver import ThreadModel
 from objectio.abc.kv import CAP_FAST_READS
+from objectio.abc.objects import CompletePart, ObjectAttributes
 from objectio.errors import QuotaExceeded
 from objectio.kv.memory import MemoryKV
 from objectio.kv.store import KVStore
@@ -17,10 +19,9 @@ from objectio.meta.records import ObjectRecord, PartRecord, UploadRecord, encode
 from objectio.model.bucket import QUOTA, Quota, encode_document
 from objectio.store import quota as quota_module
 from objectio.store.documents import Documents
-from objectio.store.quota import Held, Quotas, decode_usage, set_account_quota
+from objectio.store.quota import NOTHING, Held, Quotas, decode_usage, set_account_quota
 from objectio.store.usage_count import UsageCounter
-
-NOTHING = Held()
+from objectio.testing.objects import BytesPayload
 
 
 class Gateway:
@@ -33,13 +34,10 @@ class Gateway:
     async def put(self, size, *, name="bucket", went=NOTHING):
         """As a put does it, without a row."""
         bucket = await self._world.buckets.find(name)
-        room = await self.quotas.admit(bucket, size, 1)
-        try:
+        with await self.quotas.admit(bucket, size, 1):
             await asyncio.sleep(0)
             self.quotas.changed(bucket, Held(size, 1), went)
             await self._world.object(size, name=name)
-        finally:
-            room.close()
 
     async def until_full(self, size, **more):
         count = 0
@@ -151,10 +149,8 @@ async def test_a_failed_write_gives_its_room_back(world):
     await world.bucket(bytes_max=100)
     gateway = Gateway(world)
     bucket = await world.buckets.find("bucket")
-    room = await gateway.quotas.admit(bucket, 100, 1)
-    with pytest.raises(QuotaExceeded):
+    with await gateway.quotas.admit(bucket, 100, 1), pytest.raises(QuotaExceeded):
         await gateway.put(1)
-    room.close()
     await gateway.put(1)
 
 
@@ -226,3 +222,62 @@ async def test_counts_of_what_has_no_quota_any_more_go(world):
     await set_account_quota(world.kv, "owner", None)
     await world.count()
     assert not world.kv.scan_prefix(keys.WORKERS)
+
+
+class TestStore:
+    """Through all of the store: see `conftest.Kit`."""
+
+    async def test_put_overwrite_and_delete(self, kit):
+        await kit.store.create_bucket("full", owner="me")
+        await kit.store.put_document("full", QUOTA, encode_document(Quota(bytes_max=1000)))
+        await kit.maintenance.usage.count()
+        kit.store.versions.quotas._clock = lambda: time.time() + 2  # what goes is after the count
+        await put(kit, b"a", 600)
+        with pytest.raises(QuotaExceeded):
+            await put(kit, b"b", 401)
+        await put(kit, b"b", 400)
+        with pytest.raises(QuotaExceeded):
+            await put(kit, b"b", 1)
+        await put(kit, b"empty", 0)
+        await kit.store.delete_object("full", b"b")
+        await put(kit, b"c", 400)
+        with pytest.raises(QuotaExceeded):
+            await kit.store.copy_object("full", b"c", "full", b"d", owner="me")
+        await kit.maintenance.usage.count()
+        with pytest.raises(QuotaExceeded):
+            await put(kit, b"b", 1)
+
+    async def test_parts_count_and_objects_are_those_that_were_completed(self, kit):
+        await kit.store.create_bucket("full", owner="me")
+        quota = Quota(bytes_max=1000, objects_max=1)
+        await kit.store.put_document("full", QUOTA, encode_document(quota))
+        await kit.maintenance.usage.count()
+        one = await kit.store.create_upload("full", b"k", ObjectAttributes(), owner="me")
+        two = await kit.store.create_upload("full", b"l", ObjectAttributes(), owner="me")
+        part = await part_of(kit, one, 700)
+        with pytest.raises(QuotaExceeded):
+            await part_of(kit, two, 301)
+        other = await part_of(kit, two, 300)
+        await complete(kit, one, part)
+        with pytest.raises(QuotaExceeded):
+            await complete(kit, two, other)
+        await kit.store.abort_upload("full", b"l", two.upload_id)
+        await kit.maintenance.usage.count()
+        bucket = await kit.store.get_bucket("full")
+        usage = decode_usage(kit.kv.get(keys.usage(bucket.id)))
+        assert (usage.bytes, usage.objects) == (700, 1)
+
+
+async def put(kit, key, size):
+    payload = BytesPayload(bytes(size))
+    await kit.store.put_object("full", key, payload, ObjectAttributes(), owner="me")
+
+
+async def part_of(kit, upload, size):
+    payload = BytesPayload(bytes(size))
+    return await kit.store.put_part("full", upload.key, upload.upload_id, 1, payload)
+
+
+async def complete(kit, upload, part):
+    parts = [CompletePart(1, part.etag)]
+    await kit.store.complete_upload("full", upload.key, upload.upload_id, parts)
