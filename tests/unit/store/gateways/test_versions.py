@@ -21,12 +21,14 @@ KEYS = (b"a", b"a\0", b"b/1", b"b/2")
 
 class Books:
     """What is known for sure. `there`: versions with an id of their own by (key, id), with their
-    bytes, None for a delete marker; `doubtful` are those that somebody began to delete."""
+    bytes, None for a delete marker; `doubtful` are those that somebody began to delete, `gone` those of which it was
+    said that they are, `removed` those that were taken away by who asked."""
 
     def __init__(self):
         self.there = {}
         self.doubtful = set()
         self.gone = set()
+        self.removed = set()
 
     def certain(self):
         return {each for each in self.there if each not in self.doubtful}
@@ -125,7 +127,8 @@ class Worker:
         self.books.doubtful.add(which)
         deleted = await self.store.delete_object("bucket", key, version_id=which[1])
         if deleted.info is not None:
-            assert which not in self.books.gone  # it goes once
+            assert which not in self.books.removed  # it goes once
+            self.books.removed.add(which)
             assert deleted.delete_marker == (self.books.there[which] is None)
         self.books.gone.add(which)
 
