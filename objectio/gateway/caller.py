@@ -37,7 +37,7 @@ def find_peer(scope: Scope, headers: Headers, proxies: Sequence[Network]) -> Pee
     client = scope.get("client")
     source = client[0] if client else ""
     secure = scope["scheme"] == "https"
-    if not proxies or not _is_trusted(source, proxies):
+    if not _is_trusted(source, proxies):
         return Peer(source, secure)
     for text in reversed(_words(headers.get(b"x-forwarded-for", b""))):
         address = _address(text)
@@ -88,14 +88,14 @@ class Caller:
         headers: Headers,
         identity: Identity,
         signed: Signed | None,
-        peer: Peer,
+        peer: tuple[str, bool],
     ) -> None:
         self._gate = gate
         self._scope = scope
         self._headers = headers
         self._signed = signed
         self.identity = identity
-        self.peer = peer
+        self.peer = Peer(*peer)
         self.auth_type = ""
         if signed is not None:
             self.auth_type = "REST-QUERY-STRING" if signed.presigned else "REST-HEADER"

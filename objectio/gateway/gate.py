@@ -28,7 +28,7 @@ from objectio.errors import (
     Unauthenticated,
     UnknownAccessKey,
 )
-from objectio.gateway.caller import Caller, Headers, Peer, find_peer
+from objectio.gateway.caller import Caller, Headers, find_peer
 from objectio.gateway.guard import Guard
 from objectio.iam import canonical
 from objectio.iam.credentials import CredentialStore, root_identity
@@ -157,8 +157,12 @@ class Gate:
         await directory.refresh(str(refused.fields.get("access_key", "")), token)
         return True
 
-    def peer(self, scope: Scope, headers: Headers) -> Peer:
-        return find_peer(scope, headers, self._proxies)
+    def peer(self, scope: Scope, headers: Headers) -> tuple[str, bool]:
+        """A `Peer`, as a plain tuple where that is all there is to it: each request has one."""
+        if self._proxies:
+            return find_peer(scope, headers, self._proxies)
+        client = scope.get("client")
+        return client[0] if client else "", scope["scheme"] == "https"
 
     # Whether they may.
 
@@ -190,7 +194,7 @@ class Gate:
             canonical.STREAMING_UNSIGNED_TRAILER,
         )
         takes_body = access.payload or access.body_bytes_max > 0
-        if uncovered and takes_body and not self.peer(scope, headers).secure:
+        if uncovered and takes_body and not self.peer(scope, headers)[1]:
             raise AccessDenied(
                 "An unsigned payload is not accepted over plain http", reason="AccessDenied"
             )

@@ -20,6 +20,7 @@ from objectio.gateway.gate import Gate
 from objectio.gateway.guard import Guard
 from objectio.gateway.identities import Callers
 from objectio.gateway.server import HttpServer
+from objectio.gateway.tls import server_tls
 from objectio.store.standalone import Standalone
 
 OPERATORS_API: Final = "admin"
@@ -77,6 +78,7 @@ class HttpHost:
             listener=parts.part("listener") if parts.has("listener") else None,
             also=[also] if also else [],
             connections_max=config.gateway.connections_max,
+            tls=server_tls(config) if listen else None,
         )
 
     async def start(self) -> None:

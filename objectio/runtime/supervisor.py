@@ -167,7 +167,8 @@ class Supervisor:
         # its own: from one that they share, whoever wakes first accepts all that have come.
         self._socket = listen(where.host, where.port, share=True)
         self._address = str(where)
-        self.endpoint = f"http://{where}"
+        scheme = "https" if config.gateway.tls_cert_file else "http"
+        self.endpoint = f"{scheme}://{where}"
         self._children = [self._child(member) for member in members]
         self._keeping: dict[Child, asyncio.Task[None]] = {}
 
