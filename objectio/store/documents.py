@@ -33,6 +33,8 @@ class Documents:
 
     async def get(self, bucket: BucketInfo) -> Mapping[str, bytes]:
         """As they were at the bucket's revision, or as they are since."""
+        if not bucket.revision:
+            return {}  # it never had any
         remembered = self._remembered.get(bucket.id)
         if remembered is not None and remembered[0] == bucket.revision:
             self._remembered.move_to_end(bucket.id)

@@ -181,6 +181,7 @@ class MemoryBuckets:
             owner=owner,
             region=region,
             id=os.urandom(8),
+            revision=int(bool(documents)),
             versioning="Enabled" if object_lock else "",
             object_lock=object_lock,
         )
