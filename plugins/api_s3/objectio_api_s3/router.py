@@ -47,7 +47,7 @@ OPERATIONS: Final = frozenset(
     spec.name
     for spec in (
         *_TABLE.values(),
-        *(routes_bucket.LIST_V2, routes_bucket.PREFLIGHT),
+        *(routes_bucket.LIST_V2, routes_bucket.PREFLIGHT, routes_bucket.SITE),
         *(routes_object.COPY, routes_object.COPY_PART),
     )
 )
@@ -67,6 +67,8 @@ def classify(scope: Scope, host: Host = PATH_STYLE) -> Access:
     headers = collect_headers(scope["headers"])  # as the signature is verified over them
     if scope["method"] == "OPTIONS":
         return _preflight_access(scope, host, headers)
+    if host.site:
+        return _site_access(scope, host, headers)
     query = _parse_query(scope["query_string"], headers) if scope["query_string"] else _NO_QUERY
     bucket_name, key, text = _split(scope, host.bucket)
     level = OBJECT if key else BUCKET if bucket_name else SERVICE
@@ -111,6 +113,19 @@ def _preflight_access(scope: Scope, host: Host, headers: dict[bytes, bytes]) -> 
     if not bucket_name:
         _refuse("OPTIONS", SERVICE)
     op = Operation(routes_bucket.PREFLIGHT, "OPTIONS", bucket_name, key, _NO_QUERY, headers)
+    resource = f"{ARN}{bucket_name}/{text}" if key else ARN + bucket_name
+    return Access(op.spec.action, resource, op, public=True)
+
+
+def _site_access(scope: Scope, host: Host, headers: dict[bytes, bytes]) -> Access:
+    """A page: which object it is and whether it may be read, the handler finds out. The query is the
+    page's own."""
+    method = scope["method"]
+    if method not in _READS:
+        raise MethodNotAllowed("method", method=method, allowed=sorted(_READS))
+    bucket_name, key, text = _split(scope, host.bucket)
+    op = Operation(routes_bucket.SITE, method, bucket_name, key, _NO_QUERY, headers)
+    op.host = headers.get(b"host", b"").decode("latin-1")
     resource = f"{ARN}{bucket_name}/{text}" if key else ARN + bucket_name
     return Access(op.spec.action, resource, op, public=True)
 

@@ -20,7 +20,7 @@ from objectio_api_s3.configuration import (
     versioning,
     website,
 )
-from objectio_api_s3.operations import bucket, delete, listing, multipart
+from objectio_api_s3.operations import bucket, delete, listing, multipart, site
 from objectio_api_s3.request import Handler, Spec
 from objectio_api_s3.routes import BUCKET, SERVICE, XML, Key, Table, key, spec
 
@@ -31,6 +31,8 @@ LIST_V2: Final = spec(
 )
 
 PREFLIGHT: Final = spec("PreflightRequest", cors.preflight, "PreflightRequest", public=True)
+
+SITE: Final = spec("GetWebsitePage", site.serve, "GetObject", late=True)
 
 
 def _document(

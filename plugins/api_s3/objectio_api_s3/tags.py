@@ -1,4 +1,4 @@
-"""Tags of objects: in the x-amz-tagging header, and as the Tagging document.
+"""Tags of objects and buckets: in the x-amz-tagging header, and as the Tagging document.
 
 S3 user guide, "Categorizing your objects using tags": at most ten, keys of up to 128 characters,
 values of up to 256, of letters, digits, white space and a few signs.
@@ -45,7 +45,12 @@ def parse_document(body: bytes) -> dict[str, str]:
     listed = root.child("TagSet")
     if listed is None or len(root.children) != 1:
         refuse("MalformedXML")
-    return check([_pair(node) for node in listed.children])
+    return parse_set(listed)
+
+
+def parse_set(node: Node, most: int = TAGS_MAX, whose: str = "Object") -> dict[str, str]:
+    """The Tag elements of a TagSet."""
+    return check([_pair(tag) for tag in node.children], most, whose)
 
 
 def _pair(node: Node) -> tuple[str, str]:
@@ -55,7 +60,9 @@ def _pair(node: Node) -> tuple[str, str]:
     return key.text, value.text
 
 
-def check(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+def check(
+    pairs: Iterable[tuple[str, str]], most: int = TAGS_MAX, whose: str = "Object"
+) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in pairs:
         if not 1 <= len(key) <= _KEY_CHARS_MAX or not _is_plain(key):
@@ -67,8 +74,9 @@ def check(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         if key in found:
             refuse("InvalidTag", "Cannot provide multiple Tags with the same key", TagKey=key)
         found[key] = value
-    if len(found) > TAGS_MAX:
-        refuse("InvalidTag", f"Object tags cannot be greater than {TAGS_MAX}")
+    if len(found) > most:
+        code = "InvalidTag" if most == TAGS_MAX else "BadRequest"
+        refuse(code, f"{whose} tags cannot be greater than {most}")
     return found
 
 

@@ -60,7 +60,7 @@ async def test_configurations_with_ids(s3, bucket, subresource):
 DOCUMENTS = [
     (
         "tagging",
-        "<Tagging><TagSet><Tag><Key>a</Key><Value>&lt;b&gt;</Value></Tag>"
+        "<Tagging><TagSet><Tag><Key>a</Key><Value>b c:/@</Value></Tag>"
         "<Tag><Key>c</Key><Value/></Tag></TagSet></Tagging>",
         "NoSuchTagSet",
     ),
