@@ -16,6 +16,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -25,6 +26,8 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from objectio.testing.tls import make_certificate
 
 START_SECONDS_MAX: Final = 30.0
 STOP_SECONDS_MAX: Final = 20.0
@@ -45,6 +48,7 @@ class LocalServer:
     settings    overrides of the configuration, as `--set` takes them: {"osd.check_seconds": "0.2"}
     disks       how many simulated disks the first start makes
     arguments   further arguments of the command
+    tls         serve HTTPS, with a certificate that is made for it: `ca_file` is what to trust
     env         variables of the environment besides the inherited ones; those of the caller that
                 begin with OBJECTIO_ are not inherited
     """
@@ -57,10 +61,14 @@ class LocalServer:
         disks: int = 6,
         arguments: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        tls: bool = False,
     ) -> None:
         self.data_dir = data_dir
+        self.ca_file = data_dir.with_name(f"{data_dir.name}.pem") if tls else None
         self.log_path = data_dir.with_name(data_dir.name + ".log")
         self.settings = dict(settings or {})
+        if self.ca_file is not None:
+            self.settings["gateway.tls_cert_file"] = str(self.ca_file.absolute())
         self.endpoint = ""
         self._disks = disks
         self._arguments = tuple(arguments)
@@ -90,8 +98,10 @@ class LocalServer:
         """Start it, and wait until `/health` answers 200. After the first time it comes back at the
         same address."""
         assert not self.running, "the server runs already"
-        listen = self.endpoint.removeprefix("http://") or "127.0.0.1:0"
+        listen = self.endpoint.partition("://")[2] or "127.0.0.1:0"
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        if self.ca_file is not None and not self.ca_file.exists():
+            make_certificate(self.ca_file)
         begin = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -153,7 +163,8 @@ class LocalServer:
 
     def healthy(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.endpoint}/health", timeout=5) as answer:
+            url, context = f"{self.endpoint}/health", self.tls_context()
+            with urllib.request.urlopen(url, timeout=5, context=context) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -161,7 +172,7 @@ class LocalServer:
     def metric(self, name: str) -> float:
         """One metric on `/metrics`: the sum over all labels; 0 if it is not there. Of several
         processes counters are added up, and a gauge is the largest that one of them shows."""
-        return read_metric([fetch_metrics(self.endpoint)], name)
+        return read_metric([fetch_metrics(self.endpoint, self.tls_context())], name)
 
     def log_text(self) -> str:
         """What it has said since the very first start, standard output and error together."""
@@ -190,7 +201,7 @@ class LocalServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        host, _, port = self.endpoint.removeprefix("http://").rpartition(":")
+        host, _, port = self.endpoint.partition("://")[2].rpartition(":")
         return host, int(port)
 
     @property
@@ -204,12 +215,18 @@ class LocalServer:
     def s3_settings(self) -> dict[str, Any]:
         """Keyword arguments of `boto3.client("s3", …)`."""
         access_key, secret_key = self.credentials
+        trusted = {} if self.ca_file is None else {"verify": str(self.ca_file)}
         return {
             "endpoint_url": self.endpoint,
             "aws_access_key_id": access_key,
             "aws_secret_access_key": secret_key,
             "region_name": "us-east-1",
+            **trusted,
         }
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """What trusts it, for clients; None for plain HTTP."""
+        return None if self.ca_file is None else ssl.create_default_context(cafile=self.ca_file)
 
     def disk(self, number: int) -> Path:
         """The directory of a simulated disk."""
@@ -238,8 +255,8 @@ class LocalServer:
         return answer
 
 
-def fetch_metrics(endpoint: str) -> str:
-    with urllib.request.urlopen(f"{endpoint}/metrics", timeout=5) as answer:
+def fetch_metrics(endpoint: str, tls: ssl.SSLContext | None = None) -> str:
+    with urllib.request.urlopen(f"{endpoint}/metrics", timeout=5, context=tls) as answer:
         return str(answer.read().decode())
 
 

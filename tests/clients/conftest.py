@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
     @property
     def ca_file(self):
-        return str(self.server.data_dir / "tls.pem") if self.tls else ""
+        return str(self.server.ca_file or "")
 
     @property
     def environment(self):
@@ -82,39 +82,48 @@ class Place(NamedTuple):
         self.run(str(PYTHON), HERE / "programs" / name, env=env)
 
 
+SETTINGS = {"log.requests": "true"}
+
+
 @pytest.fixture(scope="session")
 def http_server(tmp_path_factory):
     with LocalServer(tmp_path_factory.mktemp("http") / "data", settings=SETTINGS) as server:
         yield server
 
 
-SETTINGS = {"log.requests": "true"}
+@pytest.fixture(scope="session")
+def https_server(tmp_path_factory):
+    where = tmp_path_factory.mktemp("https") / "data"
+    with LocalServer(where, settings=SETTINGS, tls=True) as server:
+        yield server
 
 
 @pytest.fixture
-def s3(request, place):
+def server(http_server):
+    """Modules for HTTPS too have one of the same name."""
+    return http_server
+
+
+@pytest.fixture
+def place(request, server, tmp_path):
+    """The server, and a bucket named after the test."""
+    found = Place(server, bucket_name(request.node.name), tmp_path)
+    with client_of(server) as client:
+        client.create_bucket(Bucket=found.bucket)
+    return found
+
+
+@pytest.fixture
+def s3(server):
     """boto3's client of the same server."""
-    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
-    more = {"verify": place.ca_file} if place.tls else {}
-    with contextlib.closing(boto3.client("s3", **place.server.s3_settings(), **more)) as client:
+    with client_of(server) as client:
         yield client
 
 
+def client_of(server):
+    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+    return contextlib.closing(boto3.client("s3", **server.s3_settings()))
+
+
 def bucket_name(test):
-    return re.sub(r"[^a-z0-9]+", "-", test.lower()).strip("-")[-60:].strip("-")
-
-
-@pytest.fixture
-def place(request, http_server, tmp_path):
-    """The server by plain HTTP, and a bucket named after the test."""
-    return make_place(http_server, request.node.name, tmp_path)
-
-
-def make_place(server, test, home):
-    import boto3
-
-    place = Place(server, bucket_name(test), home)
-    more = {"verify": place.ca_file} if place.tls else {}
-    with contextlib.closing(boto3.client("s3", **server.s3_settings(), **more)) as client:
-        client.create_bucket(Bucket=place.bucket)
-    return place
+    return re.sub(r"[^a-z0-9]+", "-", test.lower())[-60:].strip("-")

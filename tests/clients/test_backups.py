@@ -112,3 +112,14 @@ class TestRclone:
         assert b"Skipped copy" not in told
         rclone("purge", f"store:{bucket}/two")
         assert rclone("lsf", f"store:{bucket}").decode().split() == ["one/"]
+
+    def test_old_versions_are_seen_and_cleaned_up(self, rclone, place, s3, tmp_path):
+        enabled = {"Status": "Enabled"}
+        s3.put_bucket_versioning(Bucket=place.bucket, VersioningConfiguration=enabled)
+        for salt in ("", "two", "three"):
+            rclone("copy", make_files(tmp_path / "files", salt), f"store:{place.bucket}", "-I")
+        seen = rclone("lsf", "--s3-versions", f"store:{place.bucket}").decode().split("\n")
+        assert sum(name.startswith("a") for name in seen) == 3
+        rclone("backend", "cleanup-hidden", f"store:{place.bucket}")
+        seen = rclone("lsf", "--s3-versions", f"store:{place.bucket}").decode().split("\n")
+        assert sum(name.startswith("a") for name in seen) == 1

@@ -8,7 +8,7 @@ pytest.importorskip("objectio_api_s3", reason="the plugin api_s3 is not installe
 pytestmark = pytest.mark.client
 
 QUICK = ("fsspec_s3.py", "delta.py")
-OTHERS = ("arrow.py", "duck.py", "frames.py")
+OTHERS = ("arrow.py", "duck.py", "frames.py", "versions.py")
 PROGRAMS = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 
 
