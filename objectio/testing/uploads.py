@@ -117,6 +117,7 @@ class MemoryUploads(MemoryBuckets):
         origin: Origin | None = None,
     ) -> ObjectInfo:
         upload = self._upload(bucket, key, upload_id)
+        check_customer_key(upload.info.encryption, customer_key)
         held = self._bucket(bucket)
         numbers = [wanted.number for wanted in parts]
         if not parts:

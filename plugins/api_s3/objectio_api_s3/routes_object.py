@@ -22,7 +22,12 @@ _OVERRIDES: Final = (
     *("response-cache-control", "response-content-disposition", "response-content-encoding"),
     *("response-content-language", "response-content-type", "response-expires"),
 )
-_WRITE: Final = acl.HEADERS | locks.HEADERS | {b"x-amz-tagging", b"x-amz-website-redirect-location"}
+_WRITE: Final = (
+    acl.HEADERS
+    | locks.HEADERS
+    | sse.WRITE_HEADERS
+    | {b"x-amz-tagging", b"x-amz-website-redirect-location"}
+)
 _CONDITIONS: Final = frozenset((b"x-amz-if-match-last-modified-time", b"x-amz-if-match-size"))
 
 _GET_OBJECT: Final = spec(
@@ -135,12 +140,12 @@ TABLE: Final[Table] = {
     key("PUT", OBJECT, "uploadId", "partNumber"): spec(
         *("UploadPart", multipart.upload_part, "PutObject", "uploadId", "partNumber"),
         payload=True,
-        headers=sse.CUSTOMER_HEADERS,
+        headers=sse.WRITE_HEADERS,
     ),
     key("POST", OBJECT, "uploadId"): spec(
         *("CompleteMultipartUpload", multipart.complete_upload, "PutObject", "uploadId"),
         body_bytes_max=XML,
-        headers=sse.CUSTOMER_HEADERS,
+        headers=sse.WRITE_HEADERS,
     ),
     key("DELETE", OBJECT, "uploadId"): spec(
         "AbortMultipartUpload", multipart.abort_upload, "AbortMultipartUpload", "uploadId"

@@ -80,12 +80,17 @@ async def get_object(call: Call) -> Reply | Stream:
     op = call.op
     await call.check_owner()
     sse.refuse_method(op.headers)
+    customer_key = sse.parse_customer_key(op.headers)
+    objects = call.context.objects
     try:
-        reader = await call.context.objects.get_object(
-            op.bucket,
-            op.key,
-            version_id=op.version_id,
-            customer_key=sse.parse_customer_key(op.headers),
+        if customer_key is None and "partNumber" in op.query:
+            # A part that is not there is none, also to who would need a key to read it.
+            info = await objects.head_object(
+                op.bucket, op.key, version_id=op.version_id, check_key=False
+            )
+            _select(call, info)
+        reader = await objects.get_object(
+            op.bucket, op.key, version_id=op.version_id, customer_key=customer_key
         )
     except NotFound as error:
         await hide(call, error, op.bucket)
