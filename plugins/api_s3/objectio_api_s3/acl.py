@@ -7,13 +7,15 @@ access) make of an ACL is decided here too, for buckets and objects alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
-from objectio.abc.api import Directory
+from objectio.abc.api import Directory, Identity
 from objectio.abc.objects import BucketInfo
 from objectio.errors import AccessDenied
 from objectio.model.bucket import (
+    ACL,
     ALL_USERS,
     AUTHENTICATED_USERS,
     LOG_DELIVERY,
@@ -26,6 +28,7 @@ from objectio.model.bucket import (
     PublicAccessBlock,
     decode_document,
 )
+from objectio_api_s3 import permissions
 from objectio_api_s3.errors import refuse
 from objectio_api_s3.parse import Node, parse
 from objectio_api_s3.request import Call, Reply, xml_reply
@@ -290,7 +293,7 @@ class Placed(NamedTuple):
 async def place(call: Call) -> Placed:
     """Owner and ACL of the object that this request writes (S3 user guide, "Controlling ownership
     of objects"). The root of the cluster that says nothing owns what it writes, for which nothing
-    has to be read."""
+    has to be read. Who grants something to anybody else than the two owners must be allowed to."""
     headers = call.op.headers
     name = headers.get(HEADER)
     says = name is not None or any(header in headers for header in _GRANTS)
@@ -307,7 +310,44 @@ async def place(call: Call) -> Placed:
         return Placed(holder, None)
     acl = parse_headers(headers, call.owner, holder, call.context.directory)
     found.check(acl)
+    if acl is not None and any(
+        g.group or g.grantee not in (call.owner, holder) for g in acl.grants
+    ):
+        values = partial(permissions.conditions, call.op)
+        await require_of_writer(call, "s3:PutObjectAcl", values)
     return Placed(call.owner, None if acl == private(call.owner) else acl)
+
+
+async def require_of_writer(
+    call: Call, action: str, conditions: Callable[[], Mapping[str, Sequence[str]]]
+) -> None:
+    """An action that goes with writing an object. Who may write by a policy needs it besides; who
+    may by the bucket's ACL needs no more, since ACLs know no finer permission (S3 user guide,
+    "Mapping of ACL permissions and access policy permissions")."""
+    try:
+        await call.require(action, conditions)
+    except AccessDenied:
+        found = await settings(call)
+        raw = found.documents.get(ACL)
+        if found.disabled or raw is None:
+            raise
+        if not _may_write(decode_document(raw, Acl), call.request.identity, found.block):
+            raise
+
+
+def _may_write(acl: Acl, caller: Identity, block: PublicAccessBlock) -> bool:
+    groups = set() if block.ignore_acls else {ALL_USERS}
+    if caller.account and not block.ignore_acls:
+        groups.add(AUTHENTICATED_USERS)
+    return any(
+        grant.permission in ("WRITE", "FULL_CONTROL")
+        and (
+            grant.grantee in groups
+            if grant.group
+            else bool(caller.account) and grant.grantee == caller.canonical_id
+        )
+        for grant in acl.grants
+    )
 
 
 def refuse_disabled() -> NoReturn:

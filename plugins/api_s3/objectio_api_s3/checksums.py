@@ -167,6 +167,11 @@ class Digests:
         if self._running is not None:
             self._running.update(data)
 
+    def check(self, declared: Declared) -> Callable[[Mapping[str, str]], None]:
+        """What compares, at the end, with what was announced."""
+        assert self._running is not None
+        return _check(declared, self._running)
+
     def etag(self) -> str:
         return self._md5.hexdigest()
 

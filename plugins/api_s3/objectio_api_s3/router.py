@@ -244,7 +244,5 @@ def _find(method: str, level: int, query: Mapping[str, bytes]) -> Spec | None:
 
 
 def _refuse(method: str, level: int) -> NoReturn:
-    if method == "POST" and level == BUCKET:
-        raise OperationNotImplemented("POST upload", method=method)
     allowed = sorted(m for m in _METHODS if (m, level) in _PLAIN)
     raise MethodNotAllowed("method", method=method, allowed=allowed)

@@ -12,11 +12,12 @@ from objectio_api_s3.operations import (
     locking,
     multipart,
     object_acl,
+    post,
     tagging,
 )
 from objectio_api_s3.operations import object as objects
 from objectio_api_s3.request import Handler, Spec
-from objectio_api_s3.routes import OBJECT, XML, Key, Table, key, spec
+from objectio_api_s3.routes import BUCKET, OBJECT, XML, Key, Table, key, spec
 
 _OVERRIDES: Final = (
     *("response-cache-control", "response-content-disposition", "response-content-encoding"),
@@ -47,6 +48,7 @@ COPY: Final = spec(
     copies=True,
     headers=_WRITE | sse.SOURCE_HEADERS,
 )
+POST: Final = spec("PostObject", post.post_object, "PutObject", payload=True, late=True)
 COPY_PART: Final = spec(
     *("UploadPartCopy", copy.copy_part, "PutObject", "uploadId", "partNumber"),
     copies=True,
@@ -120,6 +122,7 @@ _SUBRESOURCES: Final[Table] = dict(
 )
 
 TABLE: Final[Table] = {
+    key("POST", BUCKET): POST,
     **_SUBRESOURCES,
     key("GET", OBJECT): _GET_OBJECT,
     key("GET", OBJECT, "partNumber"): _GET_OBJECT,

@@ -67,6 +67,10 @@ _RETENTION = (
     b"<Retention><Mode>GOVERNANCE</Mode>"
     b"<RetainUntilDate>2099-01-01T00:00:00Z</RetainUntilDate></Retention>"
 )
+_FORM = (
+    b'--b\r\nContent-Disposition: form-data; name="key"\r\n\r\nform\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\ndata\r\n--b--\r\n'
+)
 _HOLD = b"<LegalHold><Status>ON</Status></LegalHold>"
 
 # What is touched stands in the body, so that the handler asks whether it may.
@@ -77,6 +81,11 @@ _LATE = [
     Sample("PUT", "/present/a?retention", body=_RETENTION, public=True),
     Sample("PUT", "/present/a?retention", _BYPASS, body=_RETENTION, public=True),
     Sample("PUT", "/present/a?legal-hold", body=_HOLD, public=True),
+    Sample(
+        *("POST", "/present", {"content-type": "multipart/form-data; boundary=b"}),
+        body=_FORM,
+        public=True,
+    ),
 ]
 
 

@@ -136,7 +136,7 @@ async def test_methods(s3, bucket):
     assert await s3.refused("OPTIONS", "/bucket/key") == (400, "BadRequest")
     assert await s3.refused("OPTIONS", "/") == (405, "MethodNotAllowed")
     # A form upload must not become anything else.
-    assert await s3.refused("POST", "/bucket", body=b"form") == (501, "NotImplemented")
+    assert await s3.refused("POST", "/bucket", body=b"form") == (412, "PreconditionFailed")
 
 
 @pytest.mark.parametrize(
