@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import hashlib
-import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -74,28 +73,8 @@ def objectio(server: LocalServer, *arguments: str) -> subprocess.CompletedProces
     )
 
 
-def known(settings: Mapping[str, str]) -> dict[str, str]:
-    """Those of the settings that this version of the server has."""
-    done = subprocess.run(
-        [sys.executable, "-c", _MAIN, "config", "schema"],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    sections = json.loads(done.stdout)
-    found = {}
-    for key, value in settings.items():
-        section, _, name = key.partition(".")
-        if name in done.stdout and section in str(sections):
-            found[key] = value
-        else:
-            print(f"this server has no setting {key}")
-    return found
-
-
-def create(server: LocalServer) -> bool:
-    """Make the accounts on a new server. False if it has none: all are its root then."""
-    if "--canonical-id" not in objectio(server, "account", "create", "--help").stdout:
-        print("this server has no accounts: every client of the suite is its root")
-        return False
+def create(server: LocalServer) -> None:
+    """Make the accounts on a new server."""
     for account in ACCOUNTS:
         done = objectio(
             server, "account", "create",
@@ -105,7 +84,6 @@ def create(server: LocalServer) -> bool:
         )  # fmt: skip
         if done.returncode != 0:
             raise RuntimeError(f"account {account.name}: {done.stderr.strip()}")
-    return True
 
 
 def create_keys(server: LocalServer) -> None:
@@ -116,9 +94,7 @@ def create_keys(server: LocalServer) -> None:
             raise RuntimeError(f"key {name}: {done.stderr.strip()}")
 
 
-def write_config(
-    path: Path, server: LocalServer, more: Mapping[str, str], *, as_root: bool = False
-) -> None:
+def write_config(path: Path, server: LocalServer, more: Mapping[str, str]) -> None:
     """The suite's configuration; `more` are further keys of its section `s3 main`."""
     config = configparser.RawConfigParser()
     host, port = server.address
@@ -134,11 +110,6 @@ def write_config(
             "access_key": account.access_key,
             "secret_key": account.secret_key,
         }
-        if as_root:
-            access_key, secret_key = server.credentials
-            config[account.section].update(
-                {"access_key": access_key, "secret_key": secret_key, "user_id": "root"}
-            )
     # Where these are accounts, the suite wants the account's own id.
     config["iam root"]["user_id"] = ACCOUNTS[4].id
     config["iam alt root"]["user_id"] = ACCOUNTS[5].id

@@ -77,7 +77,6 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--serve", action="store_true", help="start the server, say how to use it, and wait")
     add("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="where our server listens")
     add("--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE")
-    add("--as-root", action="store_true", help="every client is the server's root")
     add("--python", type=Path, help="a Python with the suite's requirements; else one is made")
     add("--work", type=Path, default=HERE / ".work", help="for data, results and that Python")
     add("--rounds", type=int, default=1, help="run all of it so many times")
@@ -139,13 +138,12 @@ def _server(options: argparse.Namespace, config: Path) -> Iterator[None]:
     data = options.work / "data"
     shutil.rmtree(data, ignore_errors=True)
     data.with_name("data.log").unlink(missing_ok=True)
-    settings = accounts.known(SETTINGS) | dict(each.split("=", 1) for each in options.settings)
+    settings = SETTINGS | dict(each.split("=", 1) for each in options.settings)
     server = LocalServer(data, settings=settings, arguments=("--listen", options.listen))
     with server:
         accounts.create_keys(server)
-        made = not options.as_root and accounts.create(server)
-        days = {"lc_debug_interval": str(DAY_SECONDS)}
-        accounts.write_config(config, server, days, as_root=not made)
+        accounts.create(server)
+        accounts.write_config(config, server, {"lc_debug_interval": str(DAY_SECONDS)})
         yield
 
 
