@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from objectio.abc.objects import CompletePart, ObjectAttributes
+from objectio.abc.objects import CompletePart, DeleteTarget, ObjectAttributes
 from objectio.limits import MIB
 from objectio.osd import store as stores
 from objectio.osd.store import LogStoreConfig, LogStoreFactory
@@ -92,7 +92,7 @@ async def test_a_life_with_restarts(start, tmp_path):
     for key, data in model.items():
         assert await kit.get(key) == data
     await kit.put_back(1, 5)
-    await kit.store.delete_objects("bucket", [(key, None) for key in model])
+    await kit.store.delete_objects("bucket", [DeleteTarget(key) for key in model])
     await kit.store.delete_bucket("bucket")
     await kit.settle()
     assert await shards_of(kit) == [0] * 6
