@@ -214,8 +214,10 @@ class Guard:
             parts = wanted.resource.split(":", 5)
             account = parts[4] if len(parts) == 6 and parts[:2] == ["arn", "aws"] else ""
             assert self._directory is not None
-            of = self._directory.by_account(account)
-            owner = "" if of is None else of.canonical_id
+            # The managed policies that are there from the beginning are everyone's own.
+            if account != "aws":
+                of = self._directory.by_account(account)
+                owner = "" if of is None else of.canonical_id
         if not owner:
             deny(wanted, "there is no such account")
         self._ask(identity, wanted, common, owner)

@@ -12,19 +12,23 @@ import subprocess
 import threading
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
 
 from objectio.abc.api import FrontEnd
+from objectio.abc.objects import ObjectService
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.gate import Gate
+from objectio.gateway.guard import Guard
 from objectio.gateway.server import HttpServer
 from objectio.iam.credentials import StaticCredentials, root_credential
+from objectio.testing.identities import MemoryIdentities
 
 ACCESS_KEY: Final = "AKIACLIENTTESTS"
 SECRET_KEY: Final = "a-secret-of-the-client-tests"
 _START_SECONDS_MAX: Final = 30.0
+T = TypeVar("T")
 
 
 def make_tls(directory: Path) -> ssl.SSLContext:
@@ -46,26 +50,40 @@ def make_tls(directory: Path) -> ssl.SSLContext:
 
 
 class FrontEndServer:
-    """A context manager; `endpoint` is a URL while it is entered. The root's keys are ACCESS_KEY
-    and SECRET_KEY."""
+    """A context manager; `endpoint` is a URL while it is entered. Without `identities` there is the
+    root only, whose keys are ACCESS_KEY and SECRET_KEY; with them the gate judges whoever they know,
+    by the policies of the buckets of `objects` too."""
 
     endpoint: str
 
     def __init__(
-        self, front_ends: Mapping[str, FrontEnd], tls: ssl.SSLContext | None = None
+        self,
+        front_ends: Mapping[str, FrontEnd],
+        tls: ssl.SSLContext | None = None,
+        *,
+        identities: MemoryIdentities | None = None,
+        objects: ObjectService | None = None,
     ) -> None:
-        gate = Gate(StaticCredentials([root_credential(ACCESS_KEY, SECRET_KEY)]))
+        if identities is None:
+            gate = Gate(StaticCredentials([root_credential(ACCESS_KEY, SECRET_KEY)]))
+        else:
+            directory = identities.directory
+            gate = Gate(directory, guard=Guard(objects, directory))
+        self._identities = identities
         self._server = HttpServer(GatewayApp(front_ends, gate), port=0, tls=tls)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="front-end-server")
 
-    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_START_SECONDS_MAX)
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Where the server runs: what it shares with the test belongs to its loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_START_SECONDS_MAX)
 
     def __enter__(self) -> FrontEndServer:
         self._thread.start()
         try:
-            self._run(self._server.start())
+            if self._identities is not None:
+                self.run(self._identities.directory.start())
+            self.run(self._server.start())
         except BaseException:
             self._end()
             raise
@@ -74,7 +92,9 @@ class FrontEndServer:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._run(self._server.stop())
+            self.run(self._server.stop())
+            if self._identities is not None:
+                self.run(self._identities.directory.stop())
         finally:
             self._end()
 

@@ -1,0 +1,158 @@
+"""One call: who asks, for what, of whom."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple, TypeVar
+
+from objectio.abc.api import ApiContext, Identity, Request
+from objectio.errors import NotFound
+from objectio.iam.admin import IdentityAdmin
+from objectio_api_iam.errors import Refusal
+from objectio_api_iam.form import Form
+from objectio_api_iam.oidc import TokenVerifier
+from objectio_api_iam.xml import Value
+
+ITEMS_DEFAULT: Final = 100
+ITEMS_MAX: Final = 1_000
+_NAME: Final = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
+_PATH: Final = re.compile(r"/(?:[!-~]{1,510}/)?")
+
+Service = Literal["iam", "sts"]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    context: ApiContext
+    admin: IdentityAdmin
+    verifier: TokenVerifier
+    request: Request
+    form: Form
+    action: str
+
+    @property
+    def identity(self) -> Identity:
+        return self.request.identity
+
+    @property
+    def account(self) -> str:
+        return self.identity.account
+
+    def name(self, parameter: str) -> str:
+        """A name, which becomes part of an ARN before anybody else looks at it."""
+        name = self.form.need(parameter)
+        if not _NAME.fullmatch(name):
+            raise Refusal(
+                "ValidationError",
+                f"The specified value for {parameter} is invalid. It must contain only "
+                "alphanumeric characters and/or the following: +=,.@_-",
+            )
+        return name
+
+    def path(self, parameter: str = "Path") -> str:
+        path = self.form.get(parameter, "/") or "/"
+        if not _PATH.fullmatch(path):
+            raise Refusal("ValidationError", f"The specified value for {parameter} is invalid.")
+        return path
+
+    def path_prefix(self) -> str:
+        return self.form.get("PathPrefix", "/") or "/"
+
+    def user(self) -> str:
+        """The user who is named, or else the caller; "" is the account's root."""
+        if "UserName" in self.form:
+            return self.name("UserName")
+        if self.identity.is_account_root:
+            return ""
+        if ":user/" not in self.identity.arn:
+            raise Refusal(
+                "ValidationError", "Must specify userName when calling with non-User credentials"
+            )
+        return self.identity.name
+
+    def arn(self, kind: str, name: str, path: str = "/") -> str:
+        return f"arn:aws:iam::{self.account}:{kind}{path}{name}"
+
+    def page(
+        self, items: Sequence[_T], key: Callable[[_T], str] = str
+    ) -> tuple[Sequence[_T], Value]:
+        """The part of `items`, sorted by `key`, that was asked for, and what says so."""
+        count = self.form.number("MaxItems", ITEMS_DEFAULT)
+        if not 1 <= count <= ITEMS_MAX:
+            raise Refusal("ValidationError", f"MaxItems is 1 to {ITEMS_MAX}.")
+        marker = self.form.get("Marker")
+        rest = sorted((item for item in items if key(item) > marker), key=key)
+        shown = rest[:count]
+        if len(rest) > count:
+            return shown, {"IsTruncated": True, "Marker": key(shown[-1])}
+        return shown, {"IsTruncated": False}
+
+
+Handler = Callable[[Call], Awaitable[Value | None]]
+Resource = Callable[[Call], Awaitable[str]]
+
+
+class Route(NamedTuple):
+    """An action. `resource` names what it is about, and the gate is asked for that before `answer`
+    is called; without one, `answer` decides itself who may. `anonymous` needs no signature."""
+
+    service: Service
+    answer: Handler
+    resource: Resource | None
+    anonymous: bool = False
+
+
+async def resolve(call: Call, kind: str, name: str, found: Callable[[], Awaitable[Any]]) -> str:
+    """The ARN of what there is, with its path; of what there is not, one like it: who may not ask
+    learns from neither whether it exists."""
+    try:
+        return str((await found()).arn)
+    except NotFound:
+        return call.arn(kind, name)
+
+
+async def user_arn(call: Call) -> str:
+    name = call.user()
+    if not name:
+        return f"arn:aws:iam::{call.account}:root"
+    return await resolve(call, "user", name, lambda: call.admin.get_user(call.account, name))
+
+
+async def role_arn(call: Call) -> str:
+    name = call.name("RoleName")
+    return await resolve(call, "role", name, lambda: call.admin.get_role(call.account, name))
+
+
+async def group_arn(call: Call) -> str:
+    name = call.name("GroupName")
+    try:
+        group, _ = await call.admin.get_group(call.account, name)
+    except NotFound:
+        return call.arn("group", name)
+    return group.arn
+
+
+def given_arn(parameter: str) -> Resource:
+    """What the caller names by its ARN. One of another account is refused by who answers."""
+
+    async def resource(call: Call) -> str:
+        return call.form.need(parameter)
+
+    return resource
+
+
+def everything(kind: str) -> Resource:
+    async def resource(call: Call) -> str:
+        return call.arn(kind, "*")
+
+    return resource
+
+
+def new(kind: str, parameter: str) -> Resource:
+    async def resource(call: Call) -> str:
+        return call.arn(kind, call.name(parameter), call.path())
+
+    return resource

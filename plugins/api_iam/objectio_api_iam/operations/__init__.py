@@ -1,0 +1,1 @@
+"""What the operations do, by what they are about."""
