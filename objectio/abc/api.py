@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from objectio.abc.admin import ClusterView, StorageAdmin
+from objectio.abc.admin import ClusterView, QuotaAdmin, StorageAdmin
 from objectio.abc.metrics import Metrics
 from objectio.abc.objects import ObjectService, Payload
 from objectio.model.bucket import ObjectOwnership
@@ -232,6 +232,7 @@ class ApiContext:
     """`objectio.iam.admin.IdentityAdmin`: who manages users, keys, roles and sessions."""
     object_ownership: ObjectOwnership = "BucketOwnerEnforced"
     """Of new buckets, where who makes one says nothing."""
+    quotas: QuotaAdmin | None = None
 
 
 class FrontEnd(Protocol):

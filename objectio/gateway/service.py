@@ -61,6 +61,7 @@ class GatewayService:
             cluster=cluster_view(parts, str(self._store.health().get("pool", ""))),
             directory=callers.directory,
             identities=callers.identities,
+            quotas=self._store.quotas,
             object_ownership=config.gateway.object_ownership,
         )
         front_ends = {name: factory.build(context) for name, factory in parts.open_apis().items()}

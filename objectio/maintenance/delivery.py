@@ -22,7 +22,7 @@ from objectio.errors import ConfigError, InvalidRequest, ObjectIOError
 from objectio.kv.keys import decode_uint, prefix_end
 from objectio.kv.store import KVStore, Row
 from objectio.meta import keys
-from objectio.store.events import message_of
+from objectio.store.events import decode_event, message_of
 
 _log: Final = logging.getLogger("objectio.maintenance")
 
@@ -68,7 +68,9 @@ class Delivery:
     def start(self) -> None:
         loop = asyncio.get_running_loop()
         running = [target.run() for target in self._targets]
-        self._tasks = [loop.create_task(each) for each in (*running, self._hear(), self._sweep())]
+        if running:
+            running.append(self._hear())
+        self._tasks = [loop.create_task(each) for each in (*running, self._sweep())]
 
     async def stop(self) -> None:
         for sink in self._sinks.values():
@@ -99,6 +101,8 @@ class Delivery:
             prefix = rows[0][0][:_MS_AT]
             start = prefix_end(prefix)
             if prefix not in configured:
+                target = decode_event(rows[0][1]).target
+                _log.warning("events wait for %s, for which no sink is configured", target)
                 await self._drop_old(prefix, oldest_ms)
 
     async def _drop_old(self, prefix: bytes, oldest_ms: int) -> None:

@@ -75,11 +75,12 @@ class MaintenanceService:
     async def start(self) -> None:
         parts = self._parts
         self._wanted = await self._find_wanted()
-        if sinks := parts.open_sinks():
-            settings = DeliverySettings(
-                age_seconds_max=parts.config.sinks.event_age_seconds_max,
-            )
-            self._delivery = Delivery(self._kv, sinks, settings, parts.metrics)
+        self._delivery = Delivery(
+            self._kv,
+            parts.open_sinks(),
+            DeliverySettings(age_seconds_max=parts.config.sinks.event_age_seconds_max),
+            parts.metrics,
+        )
         if parts.has("devices"):
             self._topology = _configured(parts.config)
             self._build(parts.part("devices"))

@@ -16,12 +16,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from objectio.abc.admin import QuotaStatus
 from objectio.errors import QuotaExceeded
 from objectio.kv.store import KVStore
 from objectio.meta import keys
-from objectio.meta.buckets import Bucket
+from objectio.meta.buckets import Bucket, Buckets
 from objectio.meta.records import ObjectRecord, encode
-from objectio.model.bucket import QUOTA, Quota, decode_document
+from objectio.model.bucket import QUOTA, Quota, decode_document, encode_document
 from objectio.store.documents import Documents
 
 _USAGE_SECONDS: Final = 1.0
@@ -204,6 +205,48 @@ def _check(name: str, tally: Tally, quota: Quota, size_bytes: int, objects: int)
         raise QuotaExceeded(f"bucket {name}: no room for {size_bytes} bytes", bucket=name)
     if objects and quota.objects_max and tally.objects + objects > quota.objects_max:
         raise QuotaExceeded(f"bucket {name}: no room for another object", bucket=name)
+
+
+class QuotaKeeper:
+    """An `objectio.abc.admin.QuotaAdmin`."""
+
+    def __init__(self, kv: KVStore, buckets: Buckets, documents: Documents) -> None:
+        self._kv = kv
+        self._buckets = buckets
+        self._documents = documents
+
+    async def bucket_quota(self, bucket: str) -> QuotaStatus:
+        found = await self._buckets.find(bucket)
+        raw = (await self._documents.get(found.record.info())).get(QUOTA)
+        quota = None if raw is None else decode_document(raw, Quota)
+        return await self._status(quota, keys.usage(found.id))
+
+    async def set_bucket_quota(self, bucket: str, bytes_max: int, objects_max: int) -> None:
+        quota = Quota(bytes_max=bytes_max, objects_max=objects_max)
+        bounded = bytes_max or objects_max
+        await self._documents.put(bucket, QUOTA, encode_document(quota) if bounded else None)
+
+    async def account_quota(self, owner: str) -> QuotaStatus:
+        quota = await account_quota(self._kv, owner)
+        return await self._status(quota, keys.account_usage(owner))
+
+    async def set_account_quota(self, owner: str, bytes_max: int, objects_max: int) -> None:
+        quota = Quota(bytes_max=bytes_max, objects_max=objects_max)
+        bounded = bytes_max or objects_max
+        await set_account_quota(self._kv, owner, quota if bounded else None)
+
+    async def _status(self, quota: Quota | None, row: bytes) -> QuotaStatus:
+        if quota is None:
+            return QuotaStatus()
+        raw = await self._kv.aget(row)
+        usage = None if raw is None else decode_usage(raw)
+        return QuotaStatus(
+            bytes_max=quota.bytes_max,
+            objects_max=quota.objects_max,
+            bytes=None if usage is None else usage.bytes,
+            objects=None if usage is None else usage.objects,
+            counted_ms=None if usage is None else usage.begun_ms,
+        )
 
 
 async def account_quota(kv: KVStore, owner: str) -> Quota | None:

@@ -43,6 +43,7 @@ from objectio.store.memory import ByteBudget
 from objectio.store.objects import Objects, OpenObject
 from objectio.store.pools import Pools
 from objectio.store.presence import BlobsInUse, Upkeep
+from objectio.store.quota import QuotaKeeper
 from objectio.store.read import BlobReads
 from objectio.store.readers import Readers
 from objectio.store.sealing import Sealing
@@ -105,6 +106,7 @@ class ObjectStore:
         self._documents = Documents(kv, self._buckets)
         self._listings = Listings(kv)
         self._version_listings = VersionListings(kv)
+        self.quotas = QuotaKeeper(kv, self._buckets, self._documents)
         self.versions = Versions(kv, self._buckets, self._documents, upkeep)
         sealing = Sealing(
             DataKeys(None) if keys is None else keys,

@@ -18,6 +18,7 @@ from objectio.errors import (
     OperationNotImplemented,
 )
 from objectio.iam.admin import IdentityAdmin
+from objectio_api_admin import quotas
 
 PREFIX: Final = "/_admin"
 ARN: Final = "arn:objectio:admin:::"
@@ -26,7 +27,7 @@ NAME: Final = "{name}"
 BODY_BYTES_MAX: Final = 64 * 1024
 
 _OSD_DIGITS_MAX: Final = 9
-_NAMED: Final = frozenset({"accounts"})
+_NAMED: Final = frozenset({"accounts", "buckets"})
 """What a name follows in a path."""
 
 
@@ -195,6 +196,40 @@ ROUTES: Final = (
         "account/{name}",
         _delete_account,
         "context",
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/quota",
+        "GetAccountQuota",
+        "account/{name}",
+        quotas.account_quota,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/quota",
+        "SetAccountQuota",
+        "account/{name}",
+        quotas.set_account_quota,
+        "context",
+        body=quotas.NewQuota,
+    ),
+    Route(
+        "GET",
+        "/v1/buckets/{name}/quota",
+        "GetBucketQuota",
+        "bucket/{name}",
+        quotas.bucket_quota,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/buckets/{name}/quota",
+        "SetBucketQuota",
+        "bucket/{name}",
+        quotas.set_bucket_quota,
+        "context",
+        body=quotas.NewQuota,
     ),
 )
 

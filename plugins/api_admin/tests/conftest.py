@@ -13,6 +13,7 @@ from objectio.abc.admin import (
     DiskStatus,
     Finding,
     JournalStatus,
+    QuotaStatus,
     RebalanceStatus,
     RepairStatus,
     ScrubReport,
@@ -153,6 +154,29 @@ def admin():
     return WrittenAdmin()
 
 
+class WrittenQuotas:
+    """Of one bucket, "123456789012", and of any account."""
+
+    def __init__(self):
+        self._bounds = {}
+
+    async def bucket_quota(self, bucket):
+        if bucket != "123456789012":
+            raise NotFound(f"there is no bucket {bucket}", kind="bucket")
+        return await self.account_quota(bucket)
+
+    async def set_bucket_quota(self, bucket, bytes_max, objects_max):
+        await self.bucket_quota(bucket)
+        self._bounds[bucket] = bytes_max, objects_max
+
+    async def account_quota(self, owner):
+        bytes_max, objects_max = self._bounds.get(owner, (0, 0))
+        return QuotaStatus(bytes_max=bytes_max, objects_max=objects_max)
+
+    async def set_account_quota(self, owner, bytes_max, objects_max):
+        self._bounds[owner] = bytes_max, objects_max
+
+
 @pytest.fixture
 def front_end(admin):
     return AdminFactory().build(
@@ -162,6 +186,7 @@ def front_end(admin):
             admin=admin,
             cluster=admin,
             identities=memory_identities().identities,
+            quotas=WrittenQuotas(),
         )
     )
 

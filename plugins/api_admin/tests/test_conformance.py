@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from objectio_api_admin.routes import NAME, OSD, ROUTES
+from objectio_api_admin.quotas import NewQuota
+from objectio_api_admin.routes import NAME, OSD, ROUTES, NewAccount
 
 from objectio.testing.api import FrontEndConformance, Sample
+
+BODIES = {None: b"", NewAccount: b'{"display_name": "one"}', NewQuota: b'{"bytes_max": 1}'}
 
 
 class TestAdmin(FrontEndConformance):
@@ -19,7 +22,7 @@ class TestAdmin(FrontEndConformance):
             Sample(
                 route.method,
                 f"/_admin{route.path.replace(OSD, '3').replace(NAME, '123456789012')}",
-                body=b'{"display_name": "one"}' if route.body else b"",
+                body=BODIES[route.body],
             )
             for route in ROUTES
         ]

@@ -97,7 +97,7 @@ def test_changes_are_no_gets():
 )
 def test_a_real_store_answers_each_question(server, route):
     status, body = server.ask(route.method, path_of(route), server.credentials)
-    assert status == 200
+    assert status == (404 if NAME in route.path else 200)  # there is nothing of a name yet
     assert json.loads(body)
 
 
@@ -235,6 +235,33 @@ def test_the_readme_names_every_route():
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     rows = set(re.findall(r"^\| (GET|POST) \| `([^`]+)` \| `admin:(\w+)`", readme, re.MULTILINE))
     assert rows == {(route.method, route.path, route.action) for route in ROUTES}
+
+
+# Quotas.
+
+
+async def test_a_quota_is_set_and_ended(ask):
+    for what in ("buckets/123456789012", "accounts/000000000000"):
+        said = {"bytes_max": 1 << 40, "objects_max": 7}
+        status, shown = await ask("POST", f"/v1/{what}/quota", body=json.dumps(said).encode())
+        assert status == 200
+        assert (shown["bytes_max"], shown["objects_max"], shown["bytes"]) == (1 << 40, 7, None)
+        assert await ask("GET", f"/v1/{what}/quota") == (200, shown)
+        status, shown = await ask("POST", f"/v1/{what}/quota", body=b"{}")
+        assert (status, shown["bytes_max"], shown["objects_max"]) == (200, 0, 0)
+
+
+@pytest.mark.parametrize("what", ["buckets/lost", "accounts/123456789012"])
+async def test_a_quota_of_nothing(ask, what):
+    assert (await ask("GET", f"/v1/{what}/quota"))[0] == 404
+    assert (await ask("POST", f"/v1/{what}/quota", body=b"{}"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"bytes_max": -1}', b'{"bytes": 1}', b'{"objects_max": 1e30}']
+)
+async def test_a_body_that_is_no_quota(ask, body):
+    assert (await ask("POST", "/v1/accounts/000000000000/quota", body=body))[0] == 400
 
 
 # Accounts, at a real server.
