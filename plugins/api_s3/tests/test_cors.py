@@ -6,10 +6,6 @@ import pytest
 from objectio_api_s3.configuration.cors import matches
 
 from objectio.abc.api import ANONYMOUS
-from objectio.gateway.app import GatewayApp
-from objectio.gateway.gate import Gate
-from objectio.iam.credentials import StaticCredentials
-from objectio.testing.api import make_scope
 
 RULES = (
     "<CORSRule><AllowedMethod>GET</AllowedMethod><AllowedOrigin>https://*.one</AllowedOrigin>"
@@ -70,35 +66,6 @@ async def test_a_preflight_needs_no_credentials(objects, make_s3):
     path = "/bucket/key?X-Amz-Signature=no&AWSAccessKeyId=no&policy"
     answer = await s3("OPTIONS", path, headers=headers, identity=ANONYMOUS)
     assert answer.status == 200
-
-
-async def test_the_signature_in_a_preflight_is_not_its_own(objects, make_s3):
-    """A browser asks for the very URL that was presigned: for another method."""
-    s3 = make_s3(objects)
-    await s3.put("/bucket", b"")
-    await s3.put("/bucket?cors", f"<CORSConfiguration>{RULES}</CORSConfiguration>".encode())
-    app = GatewayApp({"s3": s3.front_end}, Gate(StaticCredentials([])))
-    query = (
-        "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=KEY%2F20300101%2Fus-east-1%2Fs3%2F"
-        "aws4_request&X-Amz-Date=20300101T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&"
-        "X-Amz-Signature=" + "0" * 64
-    )
-    sent = []
-
-    async def receive():
-        return {"type": "http.disconnect"}
-
-    async def send(message):
-        sent.append(message)
-
-    for method, status in (("OPTIONS", 200), ("GET", 403)):
-        headers = [
-            *((b"host", b"localhost"), (b"origin", b"https://two")),
-            (b"access-control-request-method", b"PUT"),
-        ]
-        sent.clear()
-        await app(make_scope(method, f"/bucket/key?{query}", headers), receive, send)
-        assert sent[0]["status"] == status
 
 
 @pytest.mark.parametrize(
