@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple, NoReturn
 
 import msgspec
@@ -104,7 +105,7 @@ class Guard:
         rules = await self._rules_of(objects, bucket)
         if not rules.readable and not self._may_repair(identity, bucket, wanted.action):
             deny(wanted, "the bucket's documents cannot be read")
-        found, missing = await self._look(objects, identity, wanted, name, key, rules)
+        found = await self._look(objects, identity, wanted, name, key, rules)
         question = Question(
             identity,
             wanted.action,
@@ -119,12 +120,11 @@ class Guard:
         decision = evaluate(question)
         if decision.allowed:
             return
-        if missing is not None and wanted.action in _READS:
+        if key and wanted.action in _READS:
             # Who may list the bucket may know what is not in it.
-            resource = _S3 + name
-            listing = Wanted(_LIST, resource, None, wanted.conditions)
+            listing = Wanted(_LIST, _S3 + name, None, lambda: {"s3:prefix": (key,)})
             if self._may_list(identity, listing, common, bucket, rules):
-                raise missing
+                await self._raise_if_missing(objects, name, key, wanted.version_id)
         deny(wanted, decision.reason)
 
     async def _look(
@@ -135,23 +135,28 @@ class Guard:
         name: str,
         key: str,
         rules: Rules,
-    ) -> tuple[ObjectInfo | None, NotFound | None]:
-        """The object if it can decide, and how it is missing."""
+    ) -> ObjectInfo | None:
+        """The object if it can decide."""
         if not key or not (
             wants_object(wanted.action, rules.ownership) or wants_tags(identity, rules.policy)
         ):
-            return None, None
+            return None
         try:
-            found = await objects.head_object(
+            return await objects.head_object(
                 name, key.encode(), version_id=wanted.version_id, check_key=False
             )
         except NotFound as error:
             if error.fields.get("kind") == "bucket":
                 raise
-            return None, error
         except MethodNotAllowed:  # a delete marker, which nobody has given an ACL
-            return None, None
-        return found, None
+            pass
+        return None
+
+    async def _raise_if_missing(
+        self, objects: ObjectService, name: str, key: str, version_id: str | None
+    ) -> None:
+        with suppress(MethodNotAllowed):
+            await objects.head_object(name, key.encode(), version_id=version_id, check_key=False)
 
     def _may_list(
         self,

@@ -63,7 +63,7 @@ _AUTHORIZATION = re.compile(
 _SIGNATURE = re.compile(rb"[0-9a-f]{64}")
 _DATE = re.compile(rb"[0-9]{8}")
 _HEADER_NAME = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2, lower case
-_SECONDS = re.compile(rb"[0-9]{1,7}")
+_SECONDS = re.compile(rb"-?[0-9]{1,40}")
 
 # Headers that mean nothing, or something dangerous, when they are sent twice.
 _SINGLE = frozenset(
@@ -301,9 +301,10 @@ class SigV4Verifier:
             raise CredentialsMalformed("X-Amz-Expires should be a number", reason=_QUERY_ERROR)
         validity_seconds = int(expires)
         if not 1 <= validity_seconds <= PRESIGNED_SECONDS_MAX:
-            raise CredentialsMalformed(
+            # AWS answers 400 for some of these; clients look for what an old URL gets, a 403.
+            raise RequestExpired(
                 f"X-Amz-Expires must be between 1 and {PRESIGNED_SECONDS_MAX} seconds",
-                reason=_QUERY_ERROR,
+                reason="AccessDenied",
             )
         now = self._clock()
         if issued_seconds > now + CLOCK_SKEW_SECONDS_MAX:

@@ -419,8 +419,16 @@ def test_expiry():
     assert verify([HOST], query=week, now=NOW + 604_800).credential is ALICE
 
 
-@pytest.mark.parametrize("value", [b"0", b"604801", b"-1", b"1.5", b"", b"x", b"9" * 30, b"%31x"])
+@pytest.mark.parametrize("value", [b"0", b"604801", b"-1", b"9" * 30])
 def test_expires_out_of_range(value):
+    query = presign().replace(b"X-Amz-Expires=3600", b"X-Amz-Expires=" + value)
+    with pytest.raises(RequestExpired) as caught:
+        verify([HOST], query=query)
+    assert caught.value.fields["reason"] == "AccessDenied"
+
+
+@pytest.mark.parametrize("value", [b"1.5", b"", b"x", b"9" * 50, b"%31x", b"--1"])
+def test_expires_is_no_number(value):
     query = presign().replace(b"X-Amz-Expires=3600", b"X-Amz-Expires=" + value)
     with pytest.raises(CredentialsMalformed) as caught:
         verify([HOST], query=query)
