@@ -30,6 +30,8 @@ HERE = Path(__file__).resolve().parent
 COMMIT = "8f0ae7b404a3a2fcf7038bf1e6bf29544fe9b6a3"
 DAY_SECONDS = 10
 TEST_SECONDS_MAX = 400
+ALONE = ("::test_list_buckets_paginated",)
+"""Tests that look at all buckets of an account, for which there must be no others."""
 
 SETTINGS = {
     "gateway.object_ownership": "ObjectWriter",  # the suite is of the time before April 2023
@@ -170,19 +172,36 @@ def _run(
     """One round: each item's outcome, as `outcomes.py` writes them."""
     outcomes = options.work.resolve() / f"outcomes-{number}.jsonl"
     outcomes.unlink(missing_ok=True)
-    chosen = options.work.resolve() / "tests.txt"
-    chosen.write_text("".join(f"{FOLDER}/{_node_id(test)}\n" for test in _slow_first(tests)))
     command = [str(python), "-m", "pytest", "-p", "outcomes", "-p", "no:cacheprovider", "-q"]
     command += ["--tb=short", f"--timeout={TEST_SECONDS_MAX}", "-W", "ignore"]
-    if options.workers > 1:
-        command += ["-n", str(options.workers), "--dist", "worksteal"]
-    if options.expression:
-        command += ["-k", options.expression]
+    command += ["-k", options.expression] * bool(options.expression)
     command += ["-x"] * options.fail_fast
-    env = {
-        key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "OBJECTIO_"))
-    }
-    env |= {
+    workers = ["-n", str(options.workers), "--dist", "worksteal"] * (options.workers > 1)
+    alone = [test for test in tests if workers and test.endswith(ALONE)]
+    together = [test for test in tests if test not in alone]
+    with (options.work / f"pytest-{number}.log").open("wb") as log:
+        for chosen, more in ((together, workers), (alone, [])):
+            if chosen:
+                (options.work / "tests.txt").write_text(
+                    "".join(f"{FOLDER}/{_node_id(test)}\n" for test in _slow_first(chosen))
+                )
+                subprocess.run(
+                    [*command, *more, f"@{(options.work / 'tests.txt').resolve()}"],
+                    cwd=checkout,
+                    env=_environment(config, outcomes),
+                    stdout=log,
+                    stderr=log,
+                )
+    if not outcomes.exists():
+        raise SystemExit(f"nothing ran: see {log.name}")
+    items = [json.loads(line) for line in outcomes.read_text().splitlines()]
+    return [{**item, "test": function_of(item["id"])} for item in items]
+
+
+def _environment(config: Path, outcomes: Path) -> dict[str, str]:
+    """Of the suite: nothing that somebody has set for other programs."""
+    foreign = ("AWS_", "OBJECTIO_")
+    return {key: value for key, value in os.environ.items() if not key.startswith(foreign)} | {
         "S3TEST_CONF": str(config.resolve()),
         "S3TEST_OUTCOMES": str(outcomes),
         "PYTHONPATH": str(HERE),
@@ -191,12 +210,6 @@ def _run(
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    with (options.work / f"pytest-{number}.log").open("wb") as log:
-        subprocess.run([*command, f"@{chosen}"], cwd=checkout, env=env, stdout=log, stderr=log)
-    if not outcomes.exists():
-        raise SystemExit(f"nothing ran: see {log.name}")
-    items = [json.loads(line) for line in outcomes.read_text().splitlines()]
-    return [{**item, "test": function_of(item["id"])} for item in items]
 
 
 def _node_id(test: str) -> str:
