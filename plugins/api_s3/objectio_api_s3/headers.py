@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from objectio import limits
-from objectio.abc.objects import ObjectAttributes, ObjectInfo
+from objectio.abc.objects import NULL_VERSION, ObjectAttributes, ObjectInfo
 from objectio.errors import OperationNotImplemented
 from objectio.model.bucket import Acl
 from objectio_api_s3 import checksums, locks, sse, tags
@@ -201,13 +201,19 @@ def version_header(version_id: str) -> tuple[bytes, bytes]:
     return (b"x-amz-version-id", clean(version_id))
 
 
+def new_version_header(info: ObjectInfo) -> Headers:
+    """S3 does not say of a write that it made the version "null"."""
+    if not info.versioned or info.version_id == NULL_VERSION:
+        return []
+    return [version_header(info.version_id)]
+
+
 def written_headers(info: ObjectInfo) -> Headers:
     """What the answer to a write says of the new version."""
     found = [etag_header(info.etag)]
     if info.checksums:
         found += checksum_headers(info.checksums, info.attributes.checksum_type)
-    if info.versioned:
-        found.append(version_header(info.version_id))
+    found += new_version_header(info)
     if info.encryption is not None:
         found += sse.response_headers(info.encryption)
     return found
