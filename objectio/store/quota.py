@@ -27,7 +27,7 @@ from objectio.store.documents import Documents
 
 _USAGE_SECONDS: Final = 1.0
 """How long a count is not looked for again; new ones come less often."""
-_ACCOUNT_SECONDS: Final = 5.0
+_ACCOUNT_SECONDS: Final = 2.0
 """How long it is remembered which quota an account has."""
 
 
