@@ -67,7 +67,7 @@ class Found(NamedTuple):
 
 class Head:
     """The current version of a key as it was read, or that there is none, and the checks for it to
-    be so still. `pointer` is the value of row `n`."""
+    be so still. `pointer` is the value of row `n`, where the next version will be called "null"."""
 
     __slots__ = ("checks", "found", "pointer")
 
@@ -161,12 +161,12 @@ class Versions:
         for _ in range(COMMIT_TRIES):
             if version_id is not None:
                 found = await self._find_version(bucket, key, version_id)
-            elif bucket.record.versioning:
-                found = (await self._head(bucket, key)).found
-            else:  # by far the most frequent: one read, and nothing else
+            else:  # most often there is an object, and one read is enough
                 row = keys.object(bucket.id, key)
                 raw = await self._kv.aget(row)
                 found = None if raw is None else Found(row, raw, decode_object(raw))
+                if found is None and bucket.record.versioning:
+                    found = (await self._head(bucket, key)).found
             if found is None or found.record.delete_marker:
                 raise _not_there(bucket, key, version_id, found)
             if not found.record.manifest:
@@ -196,9 +196,11 @@ class Versions:
         row = keys.object(bucket.id, key)
         if not bucket.record.versioning:
             return Head([row], [await self._kv.aget(row)])
-        rows = [row, keys.marker(bucket.id, key), keys.null_version(bucket.id, key)]
-        raws = await self._kv.aget_many(rows)
-        return Head(rows[:2], raws[:2], raws[2])
+        rows = [row, keys.marker(bucket.id, key)]
+        if bucket.record.versioning == "Enabled":
+            return Head(rows, await self._kv.aget_many(rows))
+        *raws, pointer = await self._kv.aget_many([*rows, keys.null_version(bucket.id, key)])
+        return Head(rows, raws, pointer)
 
     async def current(self, bucket: Bucket, key: bytes) -> ObjectRecord | None:
         """As it is in its row, be it an object or a delete marker."""
