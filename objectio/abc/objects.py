@@ -128,7 +128,8 @@ class PartInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One version. `part_sizes` and `part_checksums` are empty for an object that was put in one
-    piece. `versioned`: the bucket has or had versioning, so that answers name the version."""
+    piece. `versioned`: the bucket has or had versioning, so that answers name the version. `bucket`
+    is given where it may have documents, so that whoever asks for them need not look it up."""
 
     key: bytes
     size: int
@@ -145,6 +146,7 @@ class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     part_checksums: Sequence[Mapping[str, str]] = ()
     versioned: bool = False
     encryption: EncryptionInfo | None = None
+    bucket: BucketInfo | None = None
 
 
 class Deleted(NamedTuple):

@@ -140,7 +140,14 @@ class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
     part_numbers: list[int] = []
     part_checksums: list[dict[str, str]] = []
 
-    def info(self, key: bytes, *, latest: bool = True, versioned: bool = False) -> ObjectInfo:
+    def info(
+        self,
+        key: bytes,
+        *,
+        latest: bool = True,
+        versioned: bool = False,
+        bucket: BucketRecord | None = None,
+    ) -> ObjectInfo:
         return ObjectInfo(
             key=key,
             size=self.size,
@@ -157,6 +164,7 @@ class ObjectRecord(msgspec.Struct, frozen=True, array_like=True):
             part_checksums=self.part_checksums,
             versioned=versioned,
             encryption=None if self.encryption is None else self.encryption.info(),
+            bucket=None if bucket is None or not bucket.revision else bucket.info(),
         )
 
     def attributes(self) -> ObjectAttributes:

@@ -77,7 +77,10 @@ class Objects:
             # Where reads wait, it may have been replaced, and collected, before it was pinned.
             if self._kv.fast_reads or await self._still(found.row, found.raw, record.blobs):
                 info = record.info(
-                    key, latest=found.latest, versioned=bool(place.record.versioning)
+                    key,
+                    latest=found.latest,
+                    versioned=bool(place.record.versioning),
+                    bucket=place.record,
                 )
                 try:
                     reads = await self._sealing.reads(record.encryption, place, key, customer_key)
@@ -108,8 +111,12 @@ class Objects:
         found = await self._versions.find(place, key, version_id)
         if check_key:
             self._sealing.check(found.record.encryption, place, key, customer_key)
-        versioned = bool(place.record.versioning)
-        return found.record.info(key, latest=found.latest, versioned=versioned)
+        return found.record.info(
+            key,
+            latest=found.latest,
+            versioned=bool(place.record.versioning),
+            bucket=place.record,
+        )
 
     # Writing.
 
@@ -152,7 +159,7 @@ class Objects:
             record = await self._versions.put(
                 found, key, record, conditions=conditions, origin=origin
             )
-            return record.info(key, versioned=bool(found.record.versioning))
+            return record.info(key, versioned=bool(found.record.versioning), bucket=found.record)
         self._kv.check_ready()  # before a body is sent for nothing
         written = await self._writer.write(self._pools.current, payload, sealer)
         record = make_record(
@@ -166,7 +173,7 @@ class Objects:
             self._writer.give_up(written.ref)
             raise
         self._writer.done(written.ref)
-        return record.info(key, versioned=bool(found.record.versioning))
+        return record.info(key, versioned=bool(found.record.versioning), bucket=found.record)
 
     async def update(
         self,

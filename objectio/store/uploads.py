@@ -305,9 +305,11 @@ class Uploads:
             record,
             part_sizes=[each.size for each in records],
             part_numbers=numbers,
-            part_checksums=[each.checksums for each in records],
+            part_checksums=[
+                _checksum_kept(each, upload.record.checksum_algorithm) for each in records
+            ],
         )
-        return whole.info(key, versioned=bool(found.record.versioning))
+        return whole.info(key, versioned=bool(found.record.versioning), bucket=found.record)
 
     async def _read_parts(
         self, upload: _Upload, parts: Sequence[CompletePart]
@@ -397,7 +399,7 @@ def _assemble(
         [ref for part in parts for ref in part.blobs],
         [part.size for part in parts],
         numbers,
-        [part.checksums for part in parts],
+        [_checksum_kept(part, upload.checksum_algorithm) for part in parts],
     )
     record = make_record(
         sum(manifest.part_sizes),
@@ -418,6 +420,12 @@ def _assemble(
         part_checksums=manifest.part_checksums,
     )
     return record, []
+
+
+def _checksum_kept(part: PartRecord, algorithm: str) -> dict[str, str]:
+    """One for each part: the list of 10,000 parts must fit into a row."""
+    wanted = algorithm if algorithm in part.checksums else next(iter(part.checksums), "")
+    return {wanted: part.checksums[wanted]} if wanted else {}
 
 
 def _agree(record: PartRecord, part: CompletePart) -> bool:

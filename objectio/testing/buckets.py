@@ -110,6 +110,7 @@ class MemoryBucket:
             stored.info,
             is_latest=self.current(stored.info.key) is stored,
             versioned=bool(self.info.versioning),
+            bucket=self.info if self.info.revision else None,
         )
 
     def _retained(self, info: ObjectInfo) -> ObjectAttributes:

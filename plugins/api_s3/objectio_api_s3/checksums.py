@@ -119,7 +119,7 @@ def parse_value(algorithm: Algorithm, value: bytes) -> str:
         raw = b""
     if len(raw) != algorithm.size_bytes:
         name = algorithm.header.decode()
-        refuse("InvalidRequest", f"Value for {name} header is invalid.")
+        refuse("BadDigest", f"Value for {name} header is invalid.")
     return value.decode("ascii")
 
 
@@ -243,7 +243,12 @@ def _raise_mismatch(algorithm: Algorithm) -> NoReturn:
 
 
 def multipart_etag(parts: Sequence[PartInfo]) -> str:
-    joined = b"".join(bytes.fromhex(part.etag) for part in parts)
+    return etag_of_parts([part.etag for part in parts])
+
+
+def etag_of_parts(parts: Sequence[str]) -> str:
+    """Raises ValueError for what no part has as its ETag."""
+    joined = b"".join(map(bytes.fromhex, parts))
     return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 

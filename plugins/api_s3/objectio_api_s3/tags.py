@@ -87,8 +87,9 @@ def _is_plain(text: str) -> bool:
 
 
 def show(tags: Mapping[str, str]) -> str:
-    """What is inside of a Tagging document."""
+    """What is inside of a Tagging document: by key, so that it is always the same."""
     shown = "".join(
-        f"<Tag>{element('Key', key)}{element('Value', value)}</Tag>" for key, value in tags.items()
+        f"<Tag>{element('Key', key)}{element('Value', value)}</Tag>"
+        for key, value in sorted(tags.items())
     )
     return f"<TagSet>{shown}</TagSet>"

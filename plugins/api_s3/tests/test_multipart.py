@@ -78,6 +78,16 @@ async def test_complete(s3, three):
     assert got.headers["etag"] == etag
     assert got.headers["content-type"] == "text/plain"
     assert got.headers["x-amz-meta-k"] == "v"
+
+
+async def test_complete_again(s3, three):
+    """As a client does that did not get the answer."""
+    first, second = await three.complete(), await three.complete()
+    assert (second.status, second.body) == (200, first.body)
+    await s3.put("/bucket/key", b"".join(PARTS))  # the same, but not of these parts
+    answer = await three.complete()
+    assert s3.code(answer) == "NoSuchUpload"
+    assert (await s3("DELETE", "/bucket/key")).status == 204
     answer = await three.complete()
     assert s3.code(answer) == "NoSuchUpload"
 

@@ -11,21 +11,22 @@ from objectio.abc.api import Directory
 from objectio.abc.objects import (
     CompletePart,
     ObjectAttributes,
+    ObjectInfo,
     PartInfo,
     PayloadDigests,
     UploadInfo,
     UploadListing,
 )
-from objectio.errors import PayloadTooLarge
-from objectio_api_s3 import acl, checksums, sse
+from objectio.errors import NotFound, PayloadTooLarge
+from objectio_api_s3 import acl, checksums, expiry, sse
 from objectio_api_s3.checksums import Algorithm
 from objectio_api_s3.conditions import write_conditions
 from objectio_api_s3.errors import refuse
 from objectio_api_s3.headers import (
     checksum_headers,
     etag_header,
+    new_version_header,
     parse_attributes,
-    version_header,
 )
 from objectio_api_s3.operations.listing import common_prefixes, parse_query
 from objectio_api_s3.operations.part import parse_number, upload_id
@@ -52,6 +53,7 @@ async def create_upload(call: Call) -> Reply:
         encryption=sse.parse_write(op.headers),
     )
     headers = sse.response_headers(upload.encryption)
+    headers += await expiry.of_upload(call.context.objects, op.bucket, upload)
     if algorithm is not None:
         headers.append((b"x-amz-checksum-algorithm", name.encode("ascii")))
         headers.append((b"x-amz-checksum-type", kind.encode("ascii")))
@@ -121,20 +123,23 @@ async def complete_upload(call: Call) -> Reply:
     body = await call.request.body.read_all()  # checksum headers here are those of the object
     await call.check_owner()
     parts = _parse_parts(body)
-    upload = await objects.get_upload(op.bucket, op.key, upload_id(op))
-    info = await objects.complete_upload(
-        op.bucket,
-        op.key,
-        upload.upload_id,
-        parts,
-        conditions=write_conditions(op.headers),
-        check=_Check(op.headers, upload.attributes),
-        customer_key=sse.parse_customer_key(op.headers),
-        origin=call.origin("ObjectCreated:CompleteMultipartUpload"),
-    )
+    try:
+        upload = await objects.get_upload(op.bucket, op.key, upload_id(op))
+        info = await objects.complete_upload(
+            op.bucket,
+            op.key,
+            upload.upload_id,
+            parts,
+            conditions=write_conditions(op.headers),
+            check=_Check(op.headers, upload.attributes),
+            customer_key=sse.parse_customer_key(op.headers),
+            origin=call.origin("ObjectCreated:CompleteMultipartUpload"),
+        )
+    except NotFound as error:
+        info = await _find_completed(call, parts, error)
     headers = sse.response_headers(info.encryption)
-    if info.versioned:
-        headers.append(version_header(info.version_id))
+    headers += await expiry.of_object(objects, info)
+    headers += new_version_header(info)
     host = op.host or "localhost"
     shown = "".join(
         element(checksums.ALGORITHMS[name].element, value)
@@ -150,6 +155,23 @@ async def complete_upload(call: Call) -> Reply:
         f"<ETag>&quot;{escape(info.etag)}&quot;</ETag>{shown}",
         headers=headers,
     )
+
+
+async def _find_completed(call: Call, parts: Sequence[CompletePart], error: NotFound) -> ObjectInfo:
+    """A client that did not get the answer asks again, and the upload has ended: it is told of the
+    object if that is of the very parts that it names (S3 API reference, CompleteMultipartUpload: to
+    complete again is no error). Raises `error` if it is not."""
+    op = call.op
+    if error.fields.get("kind") != "upload":
+        raise error
+    try:
+        etag = checksums.etag_of_parts([part.etag for part in parts])
+        info = await call.context.objects.head_object(op.bucket, op.key, check_key=False)
+    except (ValueError, NotFound):
+        raise error from None
+    if info.etag != etag or len(info.part_sizes) != len(parts):
+        raise error
+    return info
 
 
 class _Check:
@@ -287,6 +309,7 @@ async def list_parts(call: Call) -> Reply:
         f"<MaxParts>{limit}</MaxParts>"
         f"<IsTruncated>{'false' if following is None else 'true'}</IsTruncated>"
         f"{_shown_checksum(upload.attributes)}{''.join(map(_shown_part, parts))}",
+        headers=await expiry.of_upload(objects, op.bucket, upload),
     )
 
 

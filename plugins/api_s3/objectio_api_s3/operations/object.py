@@ -14,7 +14,7 @@ from objectio import limits
 from objectio.abc.api import ANONYMOUS, Wanted
 from objectio.abc.objects import ObjectInfo
 from objectio.errors import NotFound, PayloadTooLarge, RangeNotSatisfiable
-from objectio_api_s3 import acl, checksums, locks, permissions, sse
+from objectio_api_s3 import acl, checksums, expiry, locks, permissions, sse
 from objectio_api_s3.conditions import (
     READ_HEADERS,
     not_modified,
@@ -73,7 +73,10 @@ async def put_object(call: Call) -> Reply:
         encryption=sse.parse_write(headers),
         origin=call.origin("ObjectCreated:Put"),
     )
-    return empty_reply(200, written_headers(info))
+    answered = written_headers(info)
+    if info.bucket is not None:
+        answered += await expiry.of_object(context.objects, info)
+    return empty_reply(200, answered)
 
 
 async def get_object(call: Call) -> Reply | Stream:
@@ -131,7 +134,10 @@ async def head_object(call: Call) -> Reply:
 
 
 async def tell_more(call: Call, info: ObjectInfo, headers: Headers) -> None:
-    """What only those are told who might ask for it by itself: locks, and how many tags."""
+    """When it expires, and what only those are told who might ask for it by itself: locks, and how
+    many tags."""
+    if info.bucket is not None:
+        headers += await expiry.of_object(call.context.objects, info)
     attributes = info.attributes
     if attributes.retention is None and not attributes.legal_hold and not attributes.tags:
         return
