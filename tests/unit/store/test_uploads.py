@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import random
 
 import pytest
 
-from objectio.abc.objects import CompletePart, ObjectAttributes
+from objectio import limits
+from objectio.abc.objects import CompletePart, ObjectAttributes, PayloadDigests
 from objectio.errors import InvalidRequest, NotFound
+from objectio.meta.records import BlobRef, PartRecord, UploadRecord, decode_manifest
+from objectio.store.uploads import _assemble
 from objectio.testing.objects import BytesPayload
 
 MANY = 40
@@ -243,3 +247,18 @@ async def test_a_wrong_checksum_of_a_part(kit):
     assert caught.value.fields["reason"] == "InvalidPart"
     assert caught.value.fields["part_number"] == 1
     await complete(kit, upload, [part])
+
+
+def test_the_list_of_as_many_parts_as_there_may_be_fits_into_a_row():
+    large = limits.PART_SIZE_BYTES_MAX
+    sums = {"SHA256": base64.b64encode(bytes(32)).decode(), "CRC64NVME": "AAAAAAAAAAA="}
+    part = PartRecord(large, "0" * 32, 2**41, sums, [BlobRef(bytes(16), large, 255)])
+    upload = UploadRecord(0, "me", {}, {}, "STANDARD", "SHA256", "COMPOSITE")
+    count = limits.PART_NUMBER_MAX
+    numbers = list(range(1, count + 1))
+    record, writes = _assemble(upload, numbers, [part] * count, PayloadDigests("x"))
+    assert record.size == count * large
+    ((_, raw),) = writes
+    assert len(raw) < limits.KV_VALUE_BYTES_MAX
+    kept = decode_manifest(raw).part_checksums
+    assert kept == [{"SHA256": sums["SHA256"]}] * count
