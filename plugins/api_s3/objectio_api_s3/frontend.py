@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Response, Scope, Send
@@ -11,6 +12,7 @@ from objectio.errors import (
     MethodNotAllowed,
     NotFound,
     NotModified,
+    ObjectIOError,
     PayloadTooLarge,
     RangeNotSatisfiable,
 )
@@ -77,14 +79,17 @@ class S3FrontEnd:
             reply.reader.close()
 
     async def finish_error(self, response: Response, scope: Scope) -> Response:
-        """Scripts may read an error only if it says that their origin may (`cors`)."""
-        headers = collect_headers(scope["headers"])
+        """Scripts may read an error only if it says that their origin may (`cors`). What is wrong with
+        the request, or the store, may be in the way of that; the error that there is already is told
+        in any case."""
         more: Headers = []
-        if scope["method"] != "OPTIONS" and b"origin" in headers:
-            bucket = router.find_bucket(scope, self._hosts.find(scope))
-            more += await cors.response_headers(
-                self._context.objects, bucket, scope["method"], headers
-            )
+        with suppress(ObjectIOError):
+            headers = collect_headers(scope["headers"])
+            if scope["method"] != "OPTIONS" and b"origin" in headers:
+                bucket = router.find_bucket(scope, self._hosts.find(scope))
+                more = await cors.response_headers(
+                    self._context.objects, bucket, scope["method"], headers
+                )
         return Response(response.status, [*response.headers, *more], response.body)
 
     def error(self, error: Exception, scope: Scope, request_id: str) -> Response:

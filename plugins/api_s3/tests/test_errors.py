@@ -84,3 +84,8 @@ def test_refusals_must_have_a_code():
     with pytest.raises(errors.InvalidRequest) as caught:
         refuse("InvalidRange")
     assert explain(caught.value).status == 416
+
+
+async def test_a_header_sent_twice_is_refused_as_any_other_mistake(s3, bucket):
+    headers = [("x-amz-copy-source", "bucket/key"), ("x-amz-copy-source", "bucket/key")]
+    assert (await s3.refused("PUT", "/bucket/copy", headers=headers))[0] == 400
