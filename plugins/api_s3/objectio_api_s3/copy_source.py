@@ -31,6 +31,12 @@ class Source(NamedTuple):
     version_id: str | None
 
     @property
+    def shown(self) -> str:
+        """As policies name it: "bucket/key", and the version where one is meant."""
+        version = "" if self.version_id is None else f"?versionId={self.version_id}"
+        return f"{self.bucket}/{self.key.decode('utf-8')}{version}"
+
+    @property
     def access(self) -> Wanted:
         """What the caller must be allowed to do."""
         return self.wanted("s3:GetObject", "s3:GetObjectVersion")

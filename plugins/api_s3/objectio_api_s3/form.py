@@ -168,25 +168,27 @@ class FilePayload:
         """Read all of it now, so that its size is known."""
         while not self._ended:
             await self._more()
+        await self._drain()
         self.size = sum(map(len, self._pieces))
 
     async def read(self) -> bytes:
+        """The last bytes are handed out only when all that is behind them has come, too."""
         while not self._pieces:
             if self._ended:
-                await self._drain()
                 return b""
             await self._more()
         piece = self._pieces.popleft()
         self._handed_out += len(piece)
-        if self._handed_out > self.size or (self._ended_early()):
+        if self._handed_out >= self.size:
+            while not self._ended:
+                await self._more()
+            await self._drain()
+        if self._handed_out + sum(map(len, self._pieces)) != self.size and self._ended:
             raise PayloadMalformed(
                 "The form has more behind its file than a last boundary.",
                 reason="MalformedPOSTRequest",
             )
         return piece
-
-    def _ended_early(self) -> bool:
-        return self._ended and not self._pieces and self._handed_out < self.size
 
     def digest(self, data: Buffer) -> None:
         self._digests.update(data)

@@ -13,6 +13,7 @@ from typing import Final
 from objectio.abc.api import Wanted
 from objectio.model.bucket import Retention
 from objectio_api_s3 import locks, tags
+from objectio_api_s3.copy_source import Source
 from objectio_api_s3.errors import Refusal
 from objectio_api_s3.request import Operation
 from objectio_api_s3.times import iso8601_exact
@@ -28,7 +29,6 @@ _HEADERS: Final[Mapping[bytes, str]] = {
         "x-amz-grant-read-acp",
         "x-amz-grant-write",
         "x-amz-grant-write-acp",
-        "x-amz-copy-source",
         "x-amz-metadata-directive",
         "x-amz-object-ownership",
         "x-amz-server-side-encryption",
@@ -70,9 +70,8 @@ def conditions(op: Operation) -> Values:
     for header, key in _HEADERS.items():
         if header in headers:
             found[key] = (headers[header].decode("utf-8", "replace"),)
-    source = headers.get(b"x-amz-copy-source")
-    if source is not None:  # policies name it without the slash that many clients send
-        found["s3:x-amz-copy-source"] = (source.decode("utf-8", "replace").removeprefix("/"),)
+    if isinstance(op.source, Source):  # as it was understood: there are many ways to write it
+        found["s3:x-amz-copy-source"] = (op.source.shown,)
     until = found.get("s3:object-lock-retain-until-date")
     if until is not None:
         found["s3:object-lock-remaining-retention-days"] = _remaining_days(until[0])
