@@ -10,6 +10,7 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from objectio.abc.admin import Finding
 from objectio.abc.driver import ThreadModel
 from objectio.abc.kms import DataKey
 from objectio.abc.kv import CAP_FAST_READS
@@ -48,6 +49,9 @@ class MemoryKeys:
 
     async def keys(self) -> Sequence[str]:
         return [self.default_key]
+
+    def findings(self) -> Sequence[Finding]:
+        return ()
 
     async def close(self) -> None:
         pass
