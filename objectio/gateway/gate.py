@@ -26,6 +26,7 @@ from objectio.errors import (
     CredentialsMalformed,
     SignatureMismatch,
     Unauthenticated,
+    Unavailable,
     UnknownAccessKey,
 )
 from objectio.gateway.caller import Caller, Headers, find_peer
@@ -34,7 +35,7 @@ from objectio.iam import canonical
 from objectio.iam.credentials import CredentialStore, root_identity
 from objectio.iam.directory import IdentityDirectory
 from objectio.iam.forms import FormVerifier
-from objectio.iam.sigv4 import Signed, SigV4Verifier, collect_headers
+from objectio.iam.sigv4 import REGIONS_ALSO, Signed, SigV4Verifier, collect_headers
 
 ROOT = root_identity("")
 _S3: Final = b"s3"
@@ -70,7 +71,7 @@ class Gate:
         *,
         guard: Guard | None = None,
         region: str = "us-east-1",
-        regions_also: Collection[str] = ("us-east-1",),
+        regions_also: Collection[str] = REGIONS_ALSO,
         auth_enabled: bool = True,
         unsigned_payload_over_http: bool = True,
         trusted_proxies: Collection[str] = (),
@@ -130,7 +131,7 @@ class Gate:
         access: Access,
         headers: Headers,
         content_sha256: bytes | None,
-        refused: AccessError,
+        refused: AccessError | Unavailable,
     ) -> Authenticated:
         """A key may have been made or changed elsewhere a moment ago: ask once more."""
         token = headers.get(_TOKEN) or _token_of(scope["query_string"])
@@ -144,15 +145,15 @@ class Gate:
             return ROOT
         try:
             return self._verify_form(form).identity
-        except AccessError as error:
+        except (AccessError, Unavailable) as error:
             if not await self._refresh(error, form.security_token):
                 raise
         return self._verify_form(form).identity
 
-    async def _refresh(self, refused: AccessError, token: str) -> bool:
+    async def _refresh(self, refused: AccessError | Unavailable, token: str) -> bool:
         """Both for an unknown key and a wrong signature, so that they take the same time."""
         directory = self._directory
-        if directory is None or not directory.follows or not _may_be_old(refused):
+        if directory is None or not directory.may_be_old or not _may_be_old(refused):
             return False
         await directory.refresh(str(refused.fields.get("access_key", "")), token)
         return True
@@ -200,11 +201,11 @@ class Gate:
             )
 
 
-def _may_be_old(refused: AccessError) -> bool:
+def _may_be_old(refused: AccessError | Unavailable) -> bool:
     """Whether it was refused for something that is kept in rows."""
     if isinstance(refused, CredentialsMalformed):
         return refused.fields.get("reason") == "InvalidToken"
-    return isinstance(refused, UnknownAccessKey | SignatureMismatch)
+    return isinstance(refused, UnknownAccessKey | SignatureMismatch | Unavailable)
 
 
 def _token_of(query: bytes) -> bytes:

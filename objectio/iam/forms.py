@@ -31,6 +31,7 @@ from objectio.iam.sigv4 import (
     CLOCK_SKEW_SECONDS_MAX,
     NOBODYS_SECRET,
     PRESIGNED_SECONDS_MAX,
+    REGIONS_ALSO,
     unknown_access_key,
 )
 from objectio.iam.timestamps import parse_timestamp
@@ -50,7 +51,7 @@ class FormVerifier:
         credentials: CredentialStore,
         *,
         region: str = "us-east-1",
-        regions_also: Collection[str] = ("us-east-1",),
+        regions_also: Collection[str] = REGIONS_ALSO,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._credentials = credentials

@@ -14,8 +14,8 @@ What must hold, beyond the signature itself:
 - a session token, where there is one, is that of the access key; temporary keys mean nothing without
   theirs, and others take none.
 
-Regions: the configured one, and those of `regions_also` (by default us-east-1, for which clients
-sign that were told no region). Any other is answered with the region to use, as AWS does, and
+Regions: the configured one, and those of `regions_also` (by default us-east-1 and "", for which
+clients sign that were told no region). Any other is answered with the region to use, as AWS does, and
 SDKs then sign again.
 
 An unknown access key is checked against a secret that nobody has, with the same steps in the same
@@ -51,6 +51,7 @@ CLOCK_SKEW_SECONDS_MAX: Final = 15 * 60
 PRESIGNED_SECONDS_MAX: Final = 7 * 24 * 3600
 AUTHORIZATION_BYTES_MAX: Final = 8 * 1024
 SIGNED_HEADERS_CACHED_MAX: Final = 512
+REGIONS_ALSO: Final = ("us-east-1", "")
 
 _HEADER_ERROR: Final = "AuthorizationHeaderMalformed"
 _QUERY_ERROR: Final = "AuthorizationQueryParametersError"
@@ -151,7 +152,7 @@ class SigV4Verifier:
         credentials: CredentialStore,
         *,
         region: str = "us-east-1",
-        regions_also: Collection[str] = ("us-east-1",),
+        regions_also: Collection[str] = REGIONS_ALSO,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._lookup = credentials.lookup

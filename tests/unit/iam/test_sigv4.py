@@ -270,6 +270,15 @@ def test_regions_accepted():
     assert found.credential is ALICE
 
 
+@pytest.mark.parametrize("service", ["s3", "iam", "sts"])
+def test_a_client_that_was_told_no_region_signs_for_none(service):
+    headers = collect_headers(sign(service=service, region=""))
+    arguments = ("GET", b"/bucket/key", b"", headers, service.encode())
+    assert verifier().verify(*arguments).credential is ALICE
+    with pytest.raises(CredentialsMalformed):
+        verifier(regions_also=()).verify(*arguments)
+
+
 @pytest.mark.parametrize(
     "value",
     [
