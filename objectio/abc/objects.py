@@ -392,8 +392,8 @@ class ObjectService(Protocol):
         source_customer_key: bytes | None = None,
         origin: Origin | None = None,
     ) -> ObjectInfo:
-        """`attributes` None keeps the source's but ACL, retention and legal hold. The bytes are
-        copied, never shared."""
+        """`conditions` are those of the target. `attributes` None keeps the source's but ACL,
+        retention and legal hold. The bytes are copied, never shared."""
         ...
 
     # Listings.

@@ -130,6 +130,8 @@ class Buckets:
             )
         for _ in range(COMMIT_TRIES):
             bucket = await self.find(name)
+            if bucket.record.versioning == status:
+                return
             if bucket.record.object_lock and status != "Enabled":
                 raise InvalidRequest(
                     "a bucket with object lock keeps its versions", reason="InvalidBucketState"
