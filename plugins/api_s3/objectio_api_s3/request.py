@@ -8,7 +8,7 @@ from typing import Final
 
 from typing_extensions import Buffer
 
-from objectio.abc.api import ApiContext, Request, Wanted
+from objectio.abc.api import ANONYMOUS, ApiContext, Request, Wanted
 from objectio.abc.objects import ObjectReader, Origin
 from objectio.errors import AccessDenied
 from objectio_api_s3 import checksums
@@ -17,6 +17,8 @@ from objectio_api_s3.headers import Headers
 from objectio_api_s3.xml import document
 
 ARN: Final = "arn:aws:s3:::"
+NOBODYS_ID: Final = "65a011a29cdf8ec533ec3d1ccaae921c"
+"""What S3 has as the owner of what was written without credentials: no account has it."""
 _XML: Final = (b"content-type", b"application/xml")
 
 
@@ -147,12 +149,22 @@ class Call:
         if expected is None:
             return
         info = await self.context.objects.get_bucket(bucket)
-        if info.owner != expected.decode("latin-1"):
-            raise AccessDenied("the bucket has another owner")
+        if expected.decode("latin-1") not in self._names(info.owner):
+            raise AccessDenied("the bucket has another owner", reason="AccessDenied")
+
+    def _names(self, owner: str) -> tuple[str, ...]:
+        """By what an account may be named: its canonical id, or as AWS has it its 12 digits."""
+        directory = self.context.directory
+        account = None if directory is None else directory.by_canonical_id(owner)
+        return (owner,) if account is None else (owner, account.id)
 
     @property
     def owner(self) -> str:
-        return self.request.identity.canonical_id or self.request.identity.name
+        """The canonical id of the caller's account: who owns what the caller makes."""
+        identity = self.request.identity
+        if identity.canonical_id:
+            return identity.canonical_id
+        return NOBODYS_ID if identity == ANONYMOUS else identity.name
 
     def origin(self, event: str) -> Origin:
         """For notifications: who changes something, by which event."""

@@ -8,7 +8,7 @@ import pytest
 from objectio_api_s3 import acl
 from objectio_api_s3.errors import Refusal
 
-from objectio.abc.api import Account
+from objectio.abc.api import ANONYMOUS, Account, Identity
 from objectio.errors import AccessDenied
 from objectio.model.bucket import ALL_USERS, AUTHENTICATED_USERS, Acl, Grant
 
@@ -225,3 +225,89 @@ def test_no_acl_is_private_and_no_directory_is_no_error():
 )
 def test_what_is_public(grants, public):
     assert acl.is_public(Acl(grants=grants)) is public
+
+
+WRITER = Identity(
+    "writer",
+    "arn:aws:iam::000000000002:root",
+    "WRITERSACCESSKEY",
+    account=BOB.id,
+    canonical_id=BOB.canonical_id,
+)
+OWNERSHIP = (
+    "<OwnershipControls><Rule><ObjectOwnership>{}</ObjectOwnership></Rule></OwnershipControls>"
+)
+FULL = {"x-amz-acl": "bucket-owner-full-control"}
+
+
+async def owner_of(s3, path):
+    return (await s3.document(f"{path}?acl")).one("Owner/ID")
+
+
+async def write(s3, path, headers=(), allows=lambda action, resource: True, identity=WRITER):
+    """Puts, copies and uploads in parts; all are to end alike."""
+    more = {"identity": identity, "allows": allows}
+    answers = [await s3("PUT", f"{path}put", headers=headers, body=b"data", **more)]
+    source = {**dict(headers), "x-amz-copy-source": "bucket/source"}
+    answers.append(await s3("PUT", f"{path}copy", headers=source, **more))
+    answers.append(await s3("POST", f"{path}upload?uploads", headers=headers, **more))
+    assert len({answer.status for answer in answers}) == 1, answers
+    return answers[0]
+
+
+@pytest.fixture
+async def shared(objects, make_s3):
+    """A bucket of the root that somebody else writes to."""
+    s3 = make_s3(objects, directory=DIRECTORY)
+    await s3.put("/bucket", b"")
+    await s3.put("/bucket/source")
+    return s3
+
+
+@pytest.mark.parametrize(
+    ("rule", "headers", "owner"),
+    [
+        ("BucketOwnerEnforced", {}, "root"),
+        ("BucketOwnerEnforced", FULL, "root"),
+        ("BucketOwnerPreferred", {}, "bob-id"),
+        ("BucketOwnerPreferred", {"x-amz-acl": "private"}, "bob-id"),
+        ("BucketOwnerPreferred", FULL, "root"),
+        ("ObjectWriter", {}, "bob-id"),
+        ("ObjectWriter", FULL, "bob-id"),
+    ],
+)
+async def test_whose_an_object_is(shared, rule, headers, owner):
+    await shared.put("/bucket?ownershipControls", OWNERSHIP.format(rule).encode())
+    assert (await write(shared, "/bucket/", headers)).status == 200
+    assert await owner_of(shared, "/bucket/put") == owner
+    assert await owner_of(shared, "/bucket/copy") == owner
+    assert (await shared.document("/bucket?uploads")).all("Upload/Owner/ID") == [owner]
+    assert (await shared.document("/bucket?uploads")).all("Upload/Initiator/ID") == ["bob-id"]
+
+
+async def test_where_acls_are_disabled_none_is_taken(shared):
+    for name in ("private", "public-read", "bucket-owner-read"):
+        answer = await write(shared, "/bucket/", {"x-amz-acl": name})
+        assert (answer.status, shared.code(answer)) == (400, "AccessControlListNotSupported")
+
+
+async def test_who_shares_with_others_must_be_allowed_to(shared):
+    await shared.put("/bucket?ownershipControls", OWNERSHIP.format("ObjectWriter").encode())
+
+    def allows(action, resource):
+        return action != "s3:PutObjectAcl"
+
+    for headers in ({}, FULL, {"x-amz-acl": "private"}, {"x-amz-grant-full-control": "id=root"}):
+        assert (await write(shared, "/bucket/", headers, allows)).status == 200
+    for headers in ({"x-amz-acl": "public-read"}, {"x-amz-grant-read": "id=alice-id"}):
+        assert (await write(shared, "/bucket/", headers, allows)).status == 403
+        assert (await write(shared, "/bucket/", headers)).status == 200
+    # Who may write by the ACL of the bucket has no finer permission.
+    await shared.put("/bucket?acl", b"", {"x-amz-acl": "public-read-write"})
+    assert (await write(shared, "/bucket/", {"x-amz-acl": "public-read"}, allows)).status == 200
+
+
+async def test_what_nobody_wrote_is_nobodys(shared):
+    await shared.put("/bucket?ownershipControls", OWNERSHIP.format("ObjectWriter").encode())
+    assert (await write(shared, "/bucket/", identity=ANONYMOUS)).status == 200
+    assert await owner_of(shared, "/bucket/put") == "65a011a29cdf8ec533ec3d1ccaae921c"
