@@ -13,6 +13,7 @@ from objectio.abc.objects import (
     CompletePart,
     Conditions,
     DeleteTarget,
+    Encryption,
     Listing,
     ObjectAttributes,
     PayloadDigests,
@@ -25,7 +26,10 @@ from objectio.errors import (
     ObjectIOError,
     PreconditionFailed,
 )
+from objectio.kms.local import DRIVER, LocalKmsConfig
+from objectio.store.datakeys import DataKeys
 from objectio.testing.census_versions import version_problems
+from objectio.testing.context import make_context
 from objectio.testing.objects import BytesPayload, MemoryObjects
 
 BUCKETS = st.sampled_from(["alpha", "alpha", "beta", "no", "Bad_Name"])
@@ -49,6 +53,16 @@ ATTRIBUTES = st.sampled_from(
         ObjectAttributes(storage_class="COLD", checksum_algorithm="SHA1"),
     ]
 )
+MINE, OTHER = b"m" * 32, b"o" * 32
+ENCRYPTION = st.sampled_from(
+    [
+        *(None, None, None, None),
+        Encryption(method="AES256"),
+        Encryption(method="aws:kms:dsse", bucket_key=True),
+        Encryption(method="SSE-C", customer_key=MINE),
+    ]
+)
+CUSTOMER_KEYS = st.sampled_from([None, None, None, MINE, OTHER])
 NUMBERS = st.integers(1, 4)
 UPLOADS = st.integers(0, 3)
 PREFIX = st.sampled_from([b"", b"a", b"a/", b"z", b"q"])
@@ -81,24 +95,30 @@ CALLS = st.one_of(
     call("set_versioning", BUCKETS, st.sampled_from(["Enabled", "Suspended"])),
     call("set_versioning", st.just("alpha"), st.just("Enabled")),
     call("delete_bucket", BUCKETS),
-    call("put", BUCKETS, KEYS, DATA, ATTRIBUTES, CONDITIONS),
-    call("put", st.just("alpha"), KEYS, DATA, ATTRIBUTES, st.none()),
-    call("get", BUCKETS, KEYS, VERSIONS),
+    call("put", BUCKETS, KEYS, DATA, ATTRIBUTES, CONDITIONS, ENCRYPTION),
+    call("put", st.just("alpha"), KEYS, DATA, ATTRIBUTES, st.none(), ENCRYPTION),
+    call("get", BUCKETS, KEYS, VERSIONS, CUSTOMER_KEYS),
     call("delete", BUCKETS, KEYS, VERSIONS, CONDITIONS),
     call("delete_many", BUCKETS, st.lists(st.builds(DeleteTarget, KEYS, VERSIONS), max_size=3)),
-    call("copy", BUCKETS, KEYS, BUCKETS, KEYS, CONDITIONS, st.none() | ATTRIBUTES),
+    call(
+        *("copy", BUCKETS, KEYS, BUCKETS, KEYS, CONDITIONS, st.none() | ATTRIBUTES),
+        *(ENCRYPTION, CUSTOMER_KEYS),
+    ),
     call("list_objects", BUCKETS, PREFIX, DELIMITER, AFTER, LIMIT),
     call("list_versions", BUCKETS, PREFIX, DELIMITER, AFTER, LIMIT),
     call("list_versions", st.just("alpha"), PREFIX, DELIMITER, AFTER, LIMIT),
     call("update", BUCKETS, KEYS, VERSIONS, st.sampled_from([{}, {"a": "b"}])),
-    call("get", st.just("alpha"), KEYS, VERSIONS),
+    call("get", st.just("alpha"), KEYS, VERSIONS, CUSTOMER_KEYS),
     call("delete", st.just("alpha"), KEYS, VERSIONS, st.none()),
     call("list_uploads", BUCKETS, PREFIX, DELIMITER, AFTER, LIMIT),
-    call("create_upload", BUCKETS, KEYS, ATTRIBUTES),
-    call("put_part", UPLOADS, NUMBERS, DATA),
-    call("put_part", UPLOADS, NUMBERS, DATA),
+    call("create_upload", BUCKETS, KEYS, ATTRIBUTES, ENCRYPTION),
+    call("put_part", UPLOADS, NUMBERS, DATA, CUSTOMER_KEYS),
+    call("put_part", UPLOADS, NUMBERS, DATA, CUSTOMER_KEYS),
     call("list_parts", UPLOADS, st.integers(0, 5), LIMIT),
-    call("complete", UPLOADS, st.lists(NUMBERS, max_size=4), st.integers(0, 9), CONDITIONS),
+    call(
+        *("complete", UPLOADS, st.lists(NUMBERS, max_size=4), st.integers(0, 9), CONDITIONS),
+        CUSTOMER_KEYS,
+    ),
     call("abort", UPLOADS),
 )
 
@@ -134,7 +154,7 @@ class Side:
                 return {
                     key: walk(inner)
                     for key, inner in each.items()
-                    if key not in ("modified_ms", "created_ms", "initiated_ms", "id")
+                    if key not in ("modified_ms", "created_ms", "initiated_ms", "id", "key_id")
                 }
             if isinstance(each, list | tuple):
                 return [walk(inner) for inner in each]
@@ -170,19 +190,25 @@ class Side:
             self.versions.append(result.version_id)
         return result
 
-    async def put(self, bucket, key, data, attributes, conditions):
+    async def put(self, bucket, key, data, attributes, conditions, encryption):
         return self._made(
             await self.service.put_object(
-                bucket, key, Payload(data), attributes, owner="me", conditions=conditions
+                bucket,
+                key,
+                Payload(data),
+                attributes,
+                owner="me",
+                conditions=conditions,
+                encryption=encryption,
             )
         )
 
-    async def get(self, bucket, key, version):
-        version = self._version(version)
-        reader = await self.service.get_object(bucket, key, version_id=version)
+    async def get(self, bucket, key, version, customer_key):
+        which = {"version_id": self._version(version), "customer_key": customer_key}
+        reader = await self.service.get_object(bucket, key, **which)
         try:
             size = reader.info.size
-            head = await self.service.head_object(bucket, key, version_id=version)
+            head = await self.service.head_object(bucket, key, **which)
             assert head == reader.info
             pieces = [bytes(piece) async for piece in reader.stream(size // 3, size - size // 3)]
             return [reader.info, b"".join(pieces)]
@@ -213,7 +239,9 @@ class Side:
                 self._made(outcome)
         return [type(each).__name__ if isinstance(each, Exception) else each for each in outcomes]
 
-    async def copy(self, source_bucket, source_key, bucket, key, conditions, attributes):
+    async def copy(
+        self, source_bucket, source_key, bucket, key, conditions, attributes, encryption, source
+    ):
         return self._made(
             await self.service.copy_object(
                 source_bucket,
@@ -223,6 +251,8 @@ class Side:
                 owner="you",
                 source_conditions=conditions,
                 attributes=attributes,
+                encryption=encryption,
+                source_customer_key=source,
             )
         )
 
@@ -257,20 +287,24 @@ class Side:
             page.next_after,
         ]
 
-    async def create_upload(self, bucket, key, attributes):
-        upload = await self.service.create_upload(bucket, key, attributes, owner="me")
+    async def create_upload(self, bucket, key, attributes, encryption):
+        upload = await self.service.create_upload(
+            bucket, key, attributes, owner="me", encryption=encryption
+        )
         self.uploads.append((bucket, upload))
         return upload
 
-    async def put_part(self, number, part, data):
-        info = await self.service.put_part(*self._upload(number), part, Payload(data))
+    async def put_part(self, number, part, data, customer_key):
+        info = await self.service.put_part(
+            *self._upload(number), part, Payload(data), customer_key=customer_key
+        )
         self.parts[number, part] = info
         return info
 
     async def list_parts(self, number, after, limit):
         return await self.service.list_parts(*self._upload(number), after=after, limit=limit)
 
-    async def complete(self, number, parts, mistake, conditions):
+    async def complete(self, number, parts, mistake, conditions, customer_key):
         chosen = []
         for part in parts if mistake in (1, 2) else sorted(set(parts)):
             info = self.parts.get((number, part))
@@ -282,7 +316,9 @@ class Side:
                 checksums = {}
             chosen.append(CompletePart(part, etag, checksums))
         return self._made(
-            await self.service.complete_upload(*self._upload(number), chosen, conditions=conditions)
+            await self.service.complete_upload(
+                *self._upload(number), chosen, conditions=conditions, customer_key=customer_key
+            )
         )
 
     async def abort(self, number):
@@ -314,6 +350,9 @@ def test_agreement(tmp_path, make_kit, steps):
 
 async def compare(kit, steps):
     kit.where.mkdir()
+    kms = DRIVER.open(LocalKmsConfig(), make_context(kit.where, "keys"))
+    await kms.start(None)
+    kit.keys = DataKeys(kms)
     await kit.start()
     try:
         model = Side(MemoryObjects(part_size_bytes_min=16))
