@@ -35,6 +35,13 @@ RULES_CACHED_MAX: Final = 10_000
 _S3: Final = "arn:aws:s3:::"
 _IDENTITY_SERVICES: Final = frozenset({"iam", "sts", "sns"})
 _OF_NO_BUCKET: Final = frozenset({"s3:CreateBucket", "s3:ListAllMyBuckets"})
+# What is asked of a bucket that is about to be made, too: by its maker's own policies alone.
+_OF_A_NEW_BUCKET: Final = frozenset(
+    (
+        *("s3:PutBucketAcl", "s3:PutBucketOwnershipControls", "s3:PutBucketVersioning"),
+        "s3:PutBucketObjectLockConfiguration",
+    )
+)
 _LIST: Final = "s3:ListBucket"
 _READS: Final = frozenset({"s3:GetObject", "s3:GetObjectVersion"})
 # What repairs a bucket whose documents cannot be read.
@@ -101,7 +108,13 @@ class Guard:
         if wanted.action in _OF_NO_BUCKET:
             self._judge_own(identity, wanted, common)
             return
-        bucket = await objects.get_bucket(name)
+        try:
+            bucket = await objects.get_bucket(name)
+        except NotFound:
+            if wanted.action not in _OF_A_NEW_BUCKET or not identity.account:
+                raise
+            self._judge_own(identity, wanted, common)
+            return
         rules = await self._rules_of(objects, bucket)
         if not rules.readable and not self._may_repair(identity, bucket, wanted.action):
             deny(wanted, "the bucket's documents cannot be read")

@@ -20,7 +20,7 @@ from objectio.iam.sigv4 import collect_headers
 from objectio_api_s3 import errors, router
 from objectio_api_s3.config import S3Config
 from objectio_api_s3.configuration import cors
-from objectio_api_s3.headers import Headers, version_header
+from objectio_api_s3.headers import clean, version_header
 from objectio_api_s3.request import Call, Operation, Reply, Stream
 from objectio_api_s3.times import http_date
 from objectio_api_s3.vhost import Hosts
@@ -79,17 +79,22 @@ class S3FrontEnd:
             reply.reader.close()
 
     async def finish_error(self, response: Response, scope: Scope) -> Response:
-        """Scripts may read an error only if it says that their origin may (`cors`). What is wrong with
-        the request, or the store, may be in the way of that; the error that there is already is told
-        in any case."""
-        more: Headers = []
+        """Scripts may read an error only if it says that their origin may (`cors`). And who asks for
+        a bucket by HEAD learns where it is, even who may do nothing else with it: AWS's tools ask so
+        for a region. What is wrong with the request, or the store, may be in the way of that; the
+        error that there is already is told in any case."""
+        method, more = scope["method"], []
+        asks_region = method == "HEAD" and response.status == 403
         with suppress(ObjectIOError):
             headers = collect_headers(scope["headers"])
-            if scope["method"] != "OPTIONS" and b"origin" in headers:
-                bucket = router.find_bucket(scope, self._hosts.find(scope))
-                more = await cors.response_headers(
-                    self._context.objects, bucket, scope["method"], headers
-                )
+            if method != "OPTIONS" and (b"origin" in headers or asks_region):
+                bucket, key = router.find_target(scope, self._hosts.find(scope))
+                objects = self._context.objects
+                more = await cors.response_headers(objects, bucket, method, headers)
+                if asks_region and bucket and not key:
+                    info = await objects.get_bucket(bucket)
+                    region = info.region or self._context.region
+                    more.append((b"x-amz-bucket-region", clean(region)))
         return Response(response.status, [*response.headers, *more], response.body)
 
     def error(self, error: Exception, scope: Scope, request_id: str) -> Response:

@@ -58,6 +58,18 @@ _GUARDING: Final[Mapping[str, tuple[bytes, ...]]] = {
     "s3:PutObjectLegalHold": (locks.HOLD,),
 }
 _GUARDED: Final = frozenset(name for names in _GUARDING.values() for name in names)
+
+# Likewise for CreateBucket (S3 API reference, CreateBucket, "Permissions").
+_CREATING: Final[Mapping[str, tuple[bytes, ...]]] = {
+    "s3:PutBucketAcl": tuple(h for h in _HEADERS if h.startswith((b"x-amz-acl", b"x-amz-grant-"))),
+    "s3:PutBucketOwnershipControls": (b"x-amz-object-ownership",),
+    "s3:PutBucketVersioning": (b"x-amz-bucket-object-lock-enabled",),
+    "s3:PutBucketObjectLockConfiguration": (b"x-amz-bucket-object-lock-enabled",),
+}
+# What changes nothing.
+_IDLE: Final = frozenset(
+    ((b"x-amz-acl", b"private"), (b"x-amz-bucket-object-lock-enabled", b"false"))
+)
 _WRITES: Final = frozenset(("PutObject", "CopyObject", "CreateMultipartUpload"))
 
 
@@ -132,6 +144,13 @@ def also(op: Operation, resource: str) -> Sequence[Wanted]:
         version_id = op.version_id
         action = "s3:BypassGovernanceRetention"
         return (Wanted(action, resource, version_id, partial(conditions, op)),)
+    if spec.name == "CreateBucket":
+        given = {name for name, value in headers.items() if (name, value.lower()) not in _IDLE}
+        return [
+            Wanted(action, resource, None, partial(conditions, op))
+            for action, names in _CREATING.items()
+            if not given.isdisjoint(names)
+        ]
     if spec.name not in _WRITES or _GUARDED.isdisjoint(headers):
         return ()
     actions = [

@@ -174,12 +174,12 @@ def _split(scope: Scope, bucket: str = "") -> tuple[str, bytes, str]:
         refuse("InvalidURI", "The key is not valid UTF-8.")
 
 
-def find_bucket(scope: Scope, host: Host) -> str:
-    """The bucket that a request is about, even one that is refused; "" for none."""
+def find_target(scope: Scope, host: Host) -> tuple[str, bytes]:
+    """The bucket and key that a request is about, even one that is refused; empty for none."""
     try:
-        return _split(scope, host.bucket)[0]
+        return _split(scope, host.bucket)[:2]
     except Refusal:
-        return ""
+        return "", b""
 
 
 def _parse_query(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from objectio.abc.api import ANONYMOUS, Identity
+from objectio.abc.api import ANONYMOUS, Account, Identity
 
 OTHER = Identity("other", "arn:aws:iam::000000000000:user/other", "OTHERKEY", is_root=True)
 
@@ -118,6 +118,28 @@ async def test_configurations_that_are_refused(s3, body):
     assert not s3.objects.snapshot()
 
 
+class Accounts:
+    def by_canonical_id(self, canonical_id):
+        return Account("111111111111", canonical_id, "one")
+
+
+async def test_the_expected_owner_may_be_named_by_account(objects, make_s3):
+    s3 = make_s3(objects, directory=Accounts())
+    await s3.put("/bucket", b"")
+    for name, status in (("111111111111", 200), ("root", 200), ("222222222222", 403)):
+        headers = {"x-amz-expected-bucket-owner": name}
+        assert (await s3("HEAD", "/bucket", headers=headers)).status == status
+
+
+async def test_who_is_refused_learns_the_region(objects, make_s3):
+    s3 = make_s3(objects)
+    await s3.put("/bucket", b"")
+    answer = await s3("HEAD", "/bucket", identity=ANONYMOUS)
+    assert (answer.status, answer.headers["x-amz-bucket-region"]) == (403, "us-east-1")
+    answer = await s3("HEAD", "/bucket/key", identity=ANONYMOUS)
+    assert "x-amz-bucket-region" not in answer.headers
+
+
 async def test_expected_owner(s3, bucket):
     await s3.put("/bucket/key")
     for method, path in (
@@ -170,6 +192,29 @@ async def test_what_is_created_with_a_bucket(objects, make_s3):
 async def test_headers_of_a_new_bucket_that_are_refused(s3, headers, code):
     assert await s3.refused("PUT", "/fresh", headers=headers) == (400, code)
     assert not s3.objects.snapshot()
+
+
+@pytest.mark.parametrize(
+    ("headers", "action"),
+    [
+        ({"x-amz-acl": "public-read"}, "s3:PutBucketAcl"),
+        ({"x-amz-grant-read": "id=root"}, "s3:PutBucketAcl"),
+        ({"x-amz-object-ownership": "ObjectWriter"}, "s3:PutBucketOwnershipControls"),
+        ({"x-amz-bucket-object-lock-enabled": "true"}, "s3:PutBucketVersioning"),
+        ({"x-amz-bucket-object-lock-enabled": "True"}, "s3:PutBucketObjectLockConfiguration"),
+    ],
+)
+async def test_what_headers_of_a_new_bucket_want(objects, make_s3, headers, action):
+    s3 = make_s3(objects, object_ownership="ObjectWriter")
+
+    def allows(wanted, resource):
+        return wanted != action
+
+    refused = await s3.refused("PUT", "/fresh", headers=headers, identity=OTHER, allows=allows)
+    assert refused == (403, "AccessDenied")
+    assert not objects.snapshot()
+    idle = {"x-amz-acl": "private", "x-amz-bucket-object-lock-enabled": "false"}
+    await s3.put("/fresh", b"", idle, identity=OTHER, allows=allows)
 
 
 async def test_a_private_acl_is_none(s3):
