@@ -188,7 +188,7 @@ class GatewayApp:
         if access.service == "s3":
             try:
                 identity, signed = gate.authenticate(scope, access, headers)
-            except AccessError as error:
+            except (AccessError, Unavailable) as error:
                 identity, signed = await gate.authenticate_again(
                     scope, access, headers, None, error
                 )
@@ -338,7 +338,7 @@ async def _authenticate_whole(
         content_sha256 = sha256(await body.read_all()).hexdigest().encode()
     try:
         return gate.authenticate(scope, access, headers, content_sha256)
-    except AccessError as error:
+    except (AccessError, Unavailable) as error:
         return await gate.authenticate_again(scope, access, headers, content_sha256, error)
 
 

@@ -77,6 +77,7 @@ class IdentityDirectory:
         self._sessions: dict[str, Credential] = {}
         self._following: asyncio.Task[None] | None = None
         self._sealed_by_nobody: set[str] = set()
+        self._seals_opened = False
         self._forget()
 
     async def start(self) -> None:
@@ -93,6 +94,11 @@ class IdentityDirectory:
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._following
+
+    @property
+    def may_be_old(self) -> bool:
+        """Whether `refresh` may find what is not known here."""
+        return self.follows or not self._seals_opened
 
     def is_root_key(self, access_key: str) -> bool:
         return access_key in self._root.by_access_key
@@ -270,7 +276,9 @@ class IdentityDirectory:
             except ObjectIOError as error:
                 if self._held.keys:
                     _log.warning("secrets of users cannot be opened: %s", error)
+                self._seals_opened = False
                 return
+        self._seals_opened = True
 
     async def _follow(self) -> None:
         async for change in self._kv.watch(rows.IDENTITIES):
