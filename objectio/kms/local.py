@@ -52,8 +52,14 @@ class LocalKeys:
 
     async def start(self, key_set: str | None) -> str:
         if key_set is None:
-            known = read_ring(self.path) if self.path.exists() else create_ring(self.path)
-            self._key_set = known.id
+            if not self.path.exists():
+                create_ring(self.path)
+                self._log.info(
+                    "made the key ring %s: keep a copy of it. Without it nothing that is encrypted "
+                    "can ever be read",
+                    self.path,
+                )
+            self._key_set = read_ring(self.path).id
             return self._key_set
         self._key_set = key_set
         try:

@@ -108,12 +108,13 @@ class ObjectStore:
         self._version_listings = VersionListings(kv)
         self.quotas = QuotaKeeper(kv, self._buckets, self._documents)
         self.versions = Versions(kv, self._buckets, self._documents, upkeep)
+        self._sealing_budget = ByteBudget(settings.memory_bytes_max // 8)
         sealing = Sealing(
             DataKeys(None) if keys is None else keys,
             self._documents,
             self.reads,
             self._executor,
-            ByteBudget(settings.memory_bytes_max // 8),
+            self._sealing_budget,
         )
         self._objects = Objects(
             kv, self._buckets, self.versions, pools, self.writer, sealing, in_use
@@ -147,7 +148,10 @@ class ObjectStore:
         gauge(
             "objectio_store_memory_bytes",
             "Memory lent to stripes under way.",
-            lambda: self._write_budget.used_bytes + self._read_budget.used_bytes,
+            lambda: sum(
+                budget.used_bytes
+                for budget in (self._write_budget, self._read_budget, self._sealing_budget)
+            ),
         )
         gauge(
             "objectio_store_ended_uploads",

@@ -74,6 +74,7 @@ async def settled(kit):
     await kit.settle()
     assert kit.store._write_budget.used_bytes == 0
     assert kit.store._read_budget.used_bytes == 0
+    assert kit.store._sealing_budget.used_bytes == 0
     assert not kit.in_use.active
     assert not kit.in_use.pins
 
