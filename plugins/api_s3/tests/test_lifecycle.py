@@ -30,6 +30,7 @@ TAG = "<Tag><Key>k</Key><Value>v</Value></Tag>"
 SIZES = (
     "<ObjectSizeGreaterThan>10</ObjectSizeGreaterThan><ObjectSizeLessThan>20</ObjectSizeLessThan>"
 )
+AND = f"<And><Prefix>a</Prefix>{TAG}{SIZES}</And>"
 MARKER = "<Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>"
 ABORT = (
     "<AbortIncompleteMultipartUpload><DaysAfterInitiation>3</DaysAfterInitiation>"
@@ -84,6 +85,17 @@ def test_what_it_means():
     assert read(wrap(rule(action=ABORT))).rules[0].abort_upload_days == 3
 
 
+def test_tests_beside_an_and_must_hold_too():
+    """AWS refuses them; the public suite sends them."""
+    other = "<Tag><Key>l</Key><Value>w</Value></Tag>"
+    low = "<ObjectSizeGreaterThan>5</ObjectSizeGreaterThan>"
+    both = f"<And><Prefix>a</Prefix>{other}{SIZES}</And>"
+    found = read(wrap(rule(f"<Filter><Prefix>a/</Prefix>{TAG}{low}{both}</Filter>"))).rules[0]
+    assert found.filter == LifecycleFilter(
+        prefix="a/", tags={"k": "v", "l": "w"}, size_greater_than=10, size_less_than=20
+    )
+
+
 def test_ids_are_made_up():
     one = rule().replace("<ID>one</ID>", "")
     names = {rule.id for rule in read(wrap(one, one)).rules}
@@ -103,6 +115,8 @@ def test_ids_are_made_up():
         (wrap(rule("<Prefix>a</Prefix><Filter/>")), "MalformedXML"),
         (wrap(rule("<Filter><Other/></Filter>")), "MalformedXML"),
         (wrap(rule("<Filter><And/></Filter>")), "MalformedXML"),
+        (wrap(rule(f"<Filter><Prefix>b</Prefix>{AND}</Filter>")), "MalformedXML"),
+        (wrap(rule(f"<Filter>{TAG.replace('>v<', '>w<')}{AND}</Filter>")), "MalformedXML"),
         (wrap(rule(f"<Filter>{TAG}{TAG}</Filter>")), "InvalidRequest"),
         (wrap(rule(f"<Filter>{SIZES.replace('20', '5')}</Filter>")), "InvalidRequest"),
         (wrap(rule("<Prefix>" + "a" * 1025 + "</Prefix>")), "InvalidRequest"),

@@ -101,9 +101,28 @@ def _parse_scope(node: Node) -> tuple[LifecycleFilter, dict[str, Any]]:
         # AWS takes several tests in an And only; what they mean without is as plain.
         named = given.child("Prefix") is not None
         return _parse_tests(given), {"form": "filter"} if named else {}
-    if len(given.children) > 1 or not both.children:
+    if not both.children:
         refuse("MalformedXML")
-    return _parse_tests(schema.check(both, *_TESTS)), {"form": "and"}
+    chosen = _parse_tests(schema.check(both, *_TESTS))
+    if len(given.children) > 1:  # AWS refuses tests beside an And; clients send them, and mean all
+        chosen = _both(_parse_tests(given), chosen)
+    return chosen, {"form": "and"}
+
+
+def _both(one: LifecycleFilter, other: LifecycleFilter) -> LifecycleFilter:
+    """All that either says must hold; refused where that can never be."""
+    shorter, longer = sorted((one.prefix, other.prefix), key=len)
+    tags = one.tags | other.tags
+    if not longer.startswith(shorter) or tags != other.tags | one.tags:
+        refuse("MalformedXML")
+    above = [each.size_greater_than for each in (one, other) if each.size_greater_than is not None]
+    below = [each.size_less_than for each in (one, other) if each.size_less_than is not None]
+    return LifecycleFilter(
+        prefix=longer,
+        tags=tags,
+        size_greater_than=max(above, default=None),
+        size_less_than=min(below, default=None),
+    )
 
 
 def _parse_tests(node: Node) -> LifecycleFilter:
