@@ -176,16 +176,17 @@ class Gate:
                     caller,
                     Wanted(access.action, access.resource, access.version_id, access.conditions),
                 )
+            creating = access.action == "s3:CreateBucket"
             for wanted in access.also:
-                await self.judge(caller, wanted)
+                await self.judge(caller, wanted, creating=creating)
         except AccessDenied as error:
             if caller.identity is ANONYMOUS:
                 raise Unauthenticated(error.message, **error.fields) from None
             raise
 
-    async def judge(self, caller: Caller, wanted: Wanted) -> None:
+    async def judge(self, caller: Caller, wanted: Wanted, *, creating: bool = False) -> None:
         """Raises `AccessDenied` unless something allows it."""
-        await self._guard.judge(caller.identity, wanted, caller.values)
+        await self._guard.judge(caller.identity, wanted, caller.values, creating=creating)
 
     def _check_covered(
         self, scope: Scope, access: Access, headers: Headers, signed: Signed

@@ -35,13 +35,6 @@ RULES_CACHED_MAX: Final = 10_000
 _S3: Final = "arn:aws:s3:::"
 _IDENTITY_SERVICES: Final = frozenset({"iam", "sts", "sns"})
 _OF_NO_BUCKET: Final = frozenset({"s3:CreateBucket", "s3:ListAllMyBuckets"})
-# What is asked of a bucket that is about to be made, too: by its maker's own policies alone.
-_OF_A_NEW_BUCKET: Final = frozenset(
-    (
-        *("s3:PutBucketAcl", "s3:PutBucketOwnershipControls", "s3:PutBucketVersioning"),
-        "s3:PutBucketObjectLockConfiguration",
-    )
-)
 _LIST: Final = "s3:ListBucket"
 _READS: Final = frozenset({"s3:GetObject", "s3:GetObjectVersion"})
 # What repairs a bucket whose documents cannot be read.
@@ -82,10 +75,21 @@ class Guard:
         self._ownership: ObjectOwnership = ownership
         self._rules: dict[bytes, tuple[int, Rules]] = {}
 
-    async def judge(self, identity: Identity, wanted: Wanted, common: Callable[[], Values]) -> None:
+    async def judge(
+        self,
+        identity: Identity,
+        wanted: Wanted,
+        common: Callable[[], Values],
+        *,
+        creating: bool = False,
+    ) -> None:
         """Raises `AccessDenied` unless `identity` may. `common` are the values of the condition keys
-        that every request has."""
+        that every request has. `creating`: the bucket is about to be made, by this request, so its
+        maker's own policies decide, whether or not there is one of the name by now."""
         if identity.is_root:
+            return
+        if creating:
+            self._judge_own(identity, wanted, common)
             return
         service = wanted.action.partition(":")[0]
         if service == "s3" and self._objects is not None and wanted.resource.startswith(_S3):
@@ -108,13 +112,7 @@ class Guard:
         if wanted.action in _OF_NO_BUCKET:
             self._judge_own(identity, wanted, common)
             return
-        try:
-            bucket = await objects.get_bucket(name)
-        except NotFound:
-            if wanted.action not in _OF_A_NEW_BUCKET or not identity.account:
-                raise
-            self._judge_own(identity, wanted, common)
-            return
+        bucket = await objects.get_bucket(name)
         rules = await self._rules_of(objects, bucket)
         if not rules.readable and not self._may_repair(identity, bucket, wanted.action):
             deny(wanted, "the bucket's documents cannot be read")
@@ -301,8 +299,6 @@ def _compile(found: Mapping[str, bytes], name: str, default: ObjectOwnership) ->
     return Rules(
         None if policy is None else Policy.parse(policy, kind="resource", bucket=name),
         Acl() if acl is None else decode_document(acl, Acl),
-        default
-        if ownership is None
-        else decode_document(ownership, documents.Ownership).rule,
+        default if ownership is None else decode_document(ownership, documents.Ownership).rule,
         PublicAccessBlock() if block is None else decode_document(block, PublicAccessBlock),
     )

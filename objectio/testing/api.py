@@ -83,9 +83,9 @@ class CallerGate(Gate):
     ) -> Authenticated:
         return Authenticated(self._identity, None)
 
-    async def judge(self, caller: Caller, wanted: Wanted) -> None:
+    async def judge(self, caller: Caller, wanted: Wanted, *, creating: bool = False) -> None:
         if self._allows is None:
-            await super().judge(caller, wanted)
+            await super().judge(caller, wanted, creating=creating)
         elif not self._allows(wanted.action, wanted.resource):
             raise errors.AccessDenied(
                 "Access Denied", action=wanted.action, resource=wanted.resource

@@ -324,6 +324,24 @@ async def test_what_is_made_later_is_not_open_to_who_asked_before(world):
     assert handled == []
 
 
+@pytest.mark.parametrize(
+    "target", ["acl", "versioning", "ownershipControls", "object-lock", "policy"]
+)
+async def test_no_setting_of_a_bucket_that_is_not_there_is_judged(world, target):
+    """Else it could be put on what its owner makes at that moment."""
+    for by in (None, world.bert, world.user, world.anna):
+        answer = await world("PUT", f"/later?{target}", by)
+        assert (answer.status, answer.code) == (404, "NoSuchBucket")
+
+
+async def test_headers_of_a_new_bucket_change_no_other(world):
+    headers = {"x-amz-acl": "public-read", "x-amz-object-ownership": "ObjectWriter"}
+    answer = await world("PUT", "/annas", world.bert, headers=headers)
+    assert answer.status == 409
+    assert (await world("PUT", "/users", world.user, headers=headers)).status == 403
+    assert (await world("GET", "/annas")).status == 403
+
+
 # Documents that cannot be read.
 
 
