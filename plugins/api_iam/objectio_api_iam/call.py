@@ -79,16 +79,24 @@ class Call:
     def page(
         self, items: Sequence[_T], key: Callable[[_T], str] = str
     ) -> tuple[Sequence[_T], Value]:
-        """The part of `items`, sorted by `key`, that was asked for, and what says so."""
+        """The part of `items` that was asked for, and what says so. They are sorted by `key`, without
+        regard to case as all names of IAM."""
         count = self.form.number("MaxItems", ITEMS_DEFAULT)
         if not 1 <= count <= ITEMS_MAX:
             raise Refusal("ValidationError", f"MaxItems is 1 to {ITEMS_MAX}.")
-        marker = self.form.get("Marker")
-        rest = sorted((item for item in items if key(item) > marker), key=key)
+        marker = _order(self.form.get("Marker"))
+        rest = sorted(
+            (item for item in items if _order(key(item)) > marker),
+            key=lambda item: _order(key(item)),
+        )
         shown = rest[:count]
         if len(rest) > count:
             return shown, {"IsTruncated": True, "Marker": key(shown[-1])}
         return shown, {"IsTruncated": False}
+
+
+def _order(name: str) -> tuple[str, str]:
+    return name.lower(), name
 
 
 Handler = Callable[[Call], Awaitable[Value | None]]

@@ -261,8 +261,8 @@ def test_providers(account):
 
 def test_long_lists_come_in_pages(account):
     iam = account.iam
-    names = [f"user{number}" for number in range(7)]
-    for name in names:
+    names = ["a1", "A2", "a3", "B", "c", "D1", "d2"]
+    for name in reversed(names):
         iam.create_user(UserName=name)
     first = iam.list_users(MaxItems=3)
     assert first["IsTruncated"]
