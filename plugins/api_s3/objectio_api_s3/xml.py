@@ -58,6 +58,16 @@ def encode_url(key: bytes) -> str:
     return quote_from_bytes(key, _URL_SAFE)
 
 
+def encode_shown(key: bytes) -> str:
+    """As it is, if XML can hold it. So the first version of the listing shows its prefix under
+    encoding-type=url too: boto3, which asks for that unseen, decodes all but this one."""
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        return encode_url(key)
+    return encode_url(key) if _ILLEGAL.search(text) else escape(text)
+
+
 def element(name: str, value: str) -> str:
     return f"<{name}>{escape(value)}</{name}>"
 

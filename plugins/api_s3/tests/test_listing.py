@@ -143,6 +143,21 @@ async def test_keys_that_are_no_utf8(make_s3):
     assert document.all("Contents/Key") == ["a%FF"]
 
 
+async def test_the_prefix_that_the_first_version_shows(s3, bucket):
+    for prefix, shown in (("a%20b%2B", "a b+"), ("%0A", "\n"), ("%01", "%01"), ("%FF", "%FF")):
+        document = await s3.document(f"/bucket?encoding-type=url&prefix={prefix}")
+        assert document.one("Prefix") == shown
+    document = await s3.document("/bucket?encoding-type=url&list-type=2&prefix=a%20b")
+    assert document.one("Prefix") == "a%20b"
+
+
+async def test_unordered_listings_have_no_delimiter(s3, bucket):
+    for version in ("", "&list-type=2"):
+        query = f"/bucket?allow-unordered=true{version}"
+        assert (await s3("GET", query)).status == 200
+        assert await s3.refused("GET", f"{query}&delimiter=/") == (400, "InvalidArgument")
+
+
 async def test_what_is_said_of_an_object(s3, bucket):
     answer = await s3.put("/bucket/key", b"12345", {"x-amz-storage-class": "REDUCED_REDUNDANCY"})
     for asked, owned in (

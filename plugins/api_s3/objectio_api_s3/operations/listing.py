@@ -17,7 +17,7 @@ from objectio_api_s3.acl import show_owner
 from objectio_api_s3.errors import refuse
 from objectio_api_s3.request import Call, Operation, Reply, xml_reply
 from objectio_api_s3.times import iso8601
-from objectio_api_s3.xml import Encoder, encode_plain, encode_url, escape, optional
+from objectio_api_s3.xml import Encoder, encode_plain, encode_shown, encode_url, escape, optional
 
 _EMPTY: Final = Listing((), (), None)
 
@@ -31,10 +31,10 @@ class Query:
     limit: int
     encode: Encoder
 
-    def shown(self, limit_name: str) -> str:
+    def shown(self, limit_name: str, encode_prefix: Encoder | None = None) -> str:
         """How they come back in the answer. S3 leaves out an empty delimiter."""
         return (
-            f"<Prefix>{self.encode(self.prefix)}</Prefix>"
+            f"<Prefix>{(encode_prefix or self.encode)(self.prefix)}</Prefix>"
             f"<{limit_name}>{self.limit}</{limit_name}>{self._shown_delimiter()}"
             f"{'<EncodingType>url</EncodingType>' if self.encode is encode_url else ''}"
         )
@@ -51,6 +51,14 @@ def parse_query(op: Operation, limit_name: str = "max-keys") -> Query:
             "Invalid Encoding Method specified in Request",
             ArgumentName="encoding-type",
             ArgumentValue=encoding.decode("utf-8", "replace"),
+        )
+    if op.query.get("allow-unordered") == b"true" and op.query.get("delimiter"):
+        # Of other servers: keys come in order here anyway, but what is no question is no question.
+        refuse(
+            "InvalidArgument",
+            "Unordered listings have no delimiter",
+            ArgumentName="allow-unordered",
+            ArgumentValue="true",
         )
     return Query(
         op.query.get("prefix", b""),
@@ -74,7 +82,8 @@ async def list_objects(call: Call) -> Reply:
         following = f"<NextMarker>{encode(page.next_after)}</NextMarker>"
     return xml_reply(
         "ListBucketResult",
-        f"<Name>{op.bucket}</Name>{query.shown('MaxKeys')}<Marker>{encode(marker)}</Marker>"
+        f"<Name>{op.bucket}</Name>{query.shown('MaxKeys', encode_shown)}"
+        f"<Marker>{encode(marker)}</Marker>"
         f"{following}{_truncated(page)}{_contents(page.objects, encode, call.context.directory, True)}"
         f"{common_prefixes(page.common_prefixes, encode)}",
     )
