@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from objectio.iam.sigv4 import Signed
 
 BODY_IDLE_SECONDS_MAX: Final = 60.0  # a sender that is silent for so long has gone
+UNSIZED_BYTES_MAX: Final = 1024 * 1024
+"""How much of object data is kept whose size nobody declared: it must be known before it is written,
+so it is read first. Longer ones must be declared, as S3 has it for all."""
 
 _SIZE = re.compile(rb"[0-9]{1,18}")
 _HEX_SHA256 = re.compile(rb"[0-9a-fA-F]{64}")
@@ -97,6 +100,8 @@ class Body:
     _verified = False
     _received_by_asgi = False
     _whole: bytes | None = None
+    _unsized = False
+    _kept: bytes | None = None
     _idle_seconds = BODY_IDLE_SECONDS_MAX
     _deadline: _Deadline | None = None
 
@@ -117,6 +122,9 @@ class Body:
         them (the framing's end, the trailers) has come as well."""
         if self._received == self.size and (self._decoder is None or self._decoder.done):
             return b""
+        if self._kept is not None:
+            self._received = self.size
+            return self._kept
         data = await self._read_some()
         if self._received == self.size and self._decoder is not None:
             while not self._decoder.done:
@@ -177,6 +185,11 @@ class Body:
         return self._whole
 
     @property
+    def is_unsized(self) -> bool:
+        """Whether its size is not known before `settle`."""
+        return self._unsized
+
+    @property
     def bytes_in(self) -> int:
         """What came over the wire so far, framing included."""
         return self._wire_received
@@ -184,12 +197,24 @@ class Body:
     @property
     def must_be_read(self) -> bool:
         """There are bytes, or framing around none, or a promise about them to check."""
-        return self.size > 0 or self._decoder is not None or bool(self._updates)
+        return self.size > 0 or self._decoder is not None or bool(self._updates) or self._unsized
 
     async def settle(self) -> None:
-        """Reads the framing around a body of no bytes, since nobody else would."""
+        """Reads the framing around a body of no bytes, since nobody else would; and what nobody
+        declared the size of."""
+        if self._unsized:
+            await self._keep()
         if not self.size and self._decoder is not None:
             await self.read()
+
+    async def _keep(self) -> None:
+        pieces = []
+        while not self._wire_ended:
+            pieces.append(await self._read_wire())
+            if self._wire_received > UNSIZED_BYTES_MAX:
+                _refuse_unknown_size()
+        self._kept = b"".join(pieces)
+        self.size, self._unsized = len(self._kept), False
 
     async def receive(self) -> dict[str, Any]:
         """The ASGI `receive` that a front end is given: a body that is verified already. Object
@@ -286,6 +311,9 @@ class Body:
 
     def expect_size(self, size: int, wire_size: int | None) -> None:
         self.size, self._wire_size = size, wire_size
+
+    def expect_any_size(self) -> None:
+        self._wire_size, self._unsized = None, True
 
     def expect_sha256(self, expected: bytes) -> None:
         self._expected_sha256 = expected.lower()
@@ -424,7 +452,9 @@ def open_body(
     body._idle_seconds = idle_seconds
     if framing is not None:
         _expect_chunks(body, headers, framing, signed)
-    elif mode not in _COVERS_NOTHING and (body.size or mode.lower() != canonical.EMPTY_SHA256):
+    elif mode not in _COVERS_NOTHING and (
+        body.size or body.is_unsized or mode.lower() != canonical.EMPTY_SHA256
+    ):
         body.expect_sha256(mode)
     if b"content-md5" in headers:
         body.expect_md5(_parse_md5(headers[b"content-md5"]))
@@ -440,6 +470,9 @@ def _declare_size(
 ) -> None:
     wire_size = None if length is None else _parse_size(length, "Content-Length")
     if framing is None:
+        if wire_size is None and payload and b"transfer-encoding" in headers:
+            body.expect_any_size()
+            return
         if wire_size is None:
             _refuse_unknown_size()
         body.expect_size(wire_size, wire_size)

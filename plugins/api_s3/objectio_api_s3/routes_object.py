@@ -112,6 +112,10 @@ _SUBRESOURCES: Final[Table] = dict(
             late=True,
         ),
         _sub(
+            *("GET", "GetObjectTorrent", objects.get_object_torrent),
+            *("torrent", "GetObjectTorrent"),
+        ),
+        _sub(
             *("GET", "GetObjectAttributes", attributes.get_object_attributes),
             *("attributes", "GetObjectAttributes"),
             also="s3:GetObject",

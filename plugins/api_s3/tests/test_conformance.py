@@ -132,7 +132,10 @@ class TestS3(FrontEndConformance):
             *_LATE,
             *(
                 Sample("GET", f"/present/a?{name}")
-                for name in ("acl", "tagging", "retention", "legal-hold", "acl&versionId=null")
+                for name in (
+                    *("acl", "tagging", "retention", "legal-hold", "acl&versionId=null"),
+                    "torrent",
+                )
             ),
             Sample("PUT", "/present/a?acl", {"x-amz-acl": "bucket-owner-full-control"}),
             Sample("DELETE", "/present/a?tagging"),

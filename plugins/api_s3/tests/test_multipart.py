@@ -135,13 +135,22 @@ async def test_etags_without_quotes(s3, three):
     assert answer.status == 200
 
 
+async def test_of_a_part_that_is_named_again_the_last_counts(s3, three):
+    old = three.etags[2]
+    await three.part(2, b"B" * 16)
+    answer = await three.complete([(1, three.etags[1]), (2, old), (2, three.etags[2])])
+    assert answer.status == 200
+    assert (await s3("GET", "/bucket/key")).body == PARTS[0] + b"B" * 16
+
+
 async def test_wrong_lists(s3, three):
     tags = three.etags
     for parts, code in (
         ([(1, tags[1]), (4, tags[1])], "InvalidPart"),
         ([(1, tags[2])], "InvalidPart"),
         ([(2, tags[2]), (1, tags[1])], "InvalidPartOrder"),
-        ([(1, tags[1]), (1, tags[1])], "InvalidPartOrder"),
+        ([(2, tags[2]), (2, tags[2]), (1, tags[1])], "InvalidPartOrder"),
+        ([(1, tags[1]), (1, tags[2])], "InvalidPart"),
         ([], "MalformedXML"),
         ([(0, tags[1])], "InvalidArgument"),
         ([(10001, tags[1])], "InvalidArgument"),

@@ -17,7 +17,7 @@ from objectio.errors import (
     PayloadTimeout,
     PayloadTooLarge,
 )
-from objectio.gateway.body import open_body, undeclared_body
+from objectio.gateway.body import UNSIZED_BYTES_MAX, open_body, undeclared_body
 from objectio.iam import canonical, signer
 
 DATA = bytes(range(256)) * 40
@@ -50,6 +50,40 @@ async def consume(body):
         body.digest(data)
         found += data
     return found, body.finish()
+
+
+CHUNKED = {b"content-length": None, b"transfer-encoding": b"chunked"}
+
+
+@pytest.mark.parametrize("pieces", [[b""], [b"", DATA, b"", b"x"], [bytes(UNSIZED_BYTES_MAX)]])
+async def test_a_size_that_nobody_declared_is_found_out_first(pieces):
+    data = b"".join(pieces)
+    sha256 = hashlib.sha256(data).hexdigest().encode()
+    body = make(pieces, {**CHUNKED, b"x-amz-content-sha256": sha256})
+    assert body.must_be_read
+    assert body.is_unsized
+    await body.settle()
+    assert body.size == len(data)
+    md5 = body.md5
+    found, digests = await consume(body)
+    assert (found, digests.etag) == (data, md5.hexdigest())
+
+
+async def test_of_an_undeclared_size_only_so_much_is_kept():
+    body = make([bytes(UNSIZED_BYTES_MAX), b"x", DATA], CHUNKED)
+    with pytest.raises(PayloadMalformed) as caught:
+        await body.settle()
+    assert caught.value.fields["reason"] == "MissingContentLength"
+
+
+async def test_an_undeclared_size_hides_no_other_body():
+    body = make([DATA], {**CHUNKED, b"x-amz-content-sha256": canonical.EMPTY_SHA256})
+    await body.settle()
+    with pytest.raises(PayloadDigestMismatch):
+        await consume(body)
+    body = make([DATA], CHUNKED, end=False)
+    with pytest.raises(PayloadIncomplete):
+        await body.settle()
 
 
 async def test_pieces_come_as_they_are_and_md5_is_the_default_etag():
@@ -204,7 +238,6 @@ async def test_cancellation_from_elsewhere_is_not_a_timeout():
     ("headers", "payload", "reason"),
     [
         ({}, True, "MissingContentLength"),
-        ({b"transfer-encoding": b"chunked"}, True, "MissingContentLength"),
         ({b"transfer-encoding": b"chunked"}, False, "MissingContentLength"),
         ({b"content-length": b"-1"}, True, "InvalidArgument"),
         ({b"content-length": b"1e3"}, True, "InvalidArgument"),

@@ -115,6 +115,12 @@ async def get_object(call: Call) -> Reply | Stream:
     return Stream(status, headers, length, first, rest, reader)
 
 
+async def get_object_torrent(call: Call) -> Reply:
+    """There is none of any object: S3 itself makes no more of them."""
+    await call.check_owner()
+    raise NotFound("there are no torrents", kind="object")
+
+
 async def head_object(call: Call) -> Reply:
     op = call.op
     await call.check_owner()
