@@ -245,6 +245,112 @@ def test_refusals(client, bucket):
     assert "Status" not in client.get_bucket_versioning(Bucket=bucket)
 
 
+CONFIGURATIONS = [
+    (
+        "bucket_lifecycle_configuration",
+        "LifecycleConfiguration",
+        {
+            "Rules": [
+                {
+                    "ID": "old",
+                    "Status": "Enabled",
+                    "Filter": {"And": {"Prefix": "a/", "Tags": [{"Key": "k", "Value": "v"}]}},
+                    "Expiration": {"Days": 3},
+                    "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+                },
+                {
+                    "ID": "parts",
+                    "Status": "Disabled",
+                    "Filter": {"Prefix": ""},
+                    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2},
+                },
+            ]
+        },
+    ),
+    (
+        "bucket_cors",
+        "CORSConfiguration",
+        {
+            "CORSRules": [
+                {
+                    "AllowedMethods": ["GET", "PUT"],
+                    "AllowedOrigins": ["https://*.example"],
+                    "AllowedHeaders": ["*"],
+                    "ExposeHeaders": ["ETag"],
+                    "MaxAgeSeconds": 5,
+                }
+            ]
+        },
+    ),
+    ("bucket_tagging", "Tagging", {"TagSet": [{"Key": "a", "Value": "b"}]}),
+    (
+        "bucket_encryption",
+        "ServerSideEncryptionConfiguration",
+        {
+            "Rules": [
+                {
+                    "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"},
+                    "BucketKeyEnabled": False,
+                }
+            ]
+        },
+    ),
+    (
+        "bucket_website",
+        "WebsiteConfiguration",
+        {
+            "IndexDocument": {"Suffix": "index.html"},
+            "RoutingRules": [
+                {
+                    "Condition": {"KeyPrefixEquals": "old/"},
+                    "Redirect": {"ReplaceKeyPrefixWith": "new/", "HttpRedirectCode": "302"},
+                }
+            ],
+        },
+    ),
+    (
+        "public_access_block",
+        "PublicAccessBlockConfiguration",
+        {
+            "BlockPublicAcls": True,
+            "IgnorePublicAcls": False,
+            "BlockPublicPolicy": False,
+            "RestrictPublicBuckets": True,
+        },
+    ),
+    (
+        "bucket_ownership_controls",
+        "OwnershipControls",
+        {"Rules": [{"ObjectOwnership": "BucketOwnerPreferred"}]},
+    ),
+    (
+        "bucket_notification_configuration",
+        "NotificationConfiguration",
+        {
+            "TopicConfigurations": [
+                {
+                    "Id": "one",
+                    "TopicArn": "arn:aws:sns:us-east-1:000000000000:one",
+                    "Events": ["s3:ObjectCreated:*"],
+                    "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "a/"}]}},
+                }
+            ]
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "value"), CONFIGURATIONS, ids=[row[0] for row in CONFIGURATIONS]
+)
+def test_settings_of_a_bucket(client, bucket, name, parameter, value):
+    """What a client writes, it reads."""
+    getattr(client, f"put_{name}")(Bucket=bucket, **{parameter: value})
+    found = getattr(client, f"get_{name}")(Bucket=bucket)
+    found = found.get(parameter, found)
+    assert {key: found[key] for key in value} == value
+
+
 def test_bucket_pages(client):
     for number in range(5):
         client.create_bucket(Bucket=f"many-{number}")
