@@ -311,3 +311,10 @@ async def test_what_nobody_wrote_is_nobodys(shared):
     await shared.put("/bucket?ownershipControls", OWNERSHIP.format("ObjectWriter").encode())
     assert (await write(shared, "/bucket/", identity=ANONYMOUS)).status == 200
     assert await owner_of(shared, "/bucket/put") == "65a011a29cdf8ec533ec3d1ccaae921c"
+
+
+async def test_the_expected_owner_is_an_account(shared):
+    await shared("PUT", "/bobs", identity=WRITER, allows=lambda action, resource: True)
+    for owner, status in ((BOB.id, 200), (BOB.canonical_id, 200), (ALICE.id, 403), ("", 403)):
+        answer = await shared("HEAD", "/bobs", headers={"x-amz-expected-bucket-owner": owner})
+        assert answer.status == status
