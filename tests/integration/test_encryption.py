@@ -186,3 +186,25 @@ def test_a_gateway_on_another_machine_needs_a_copy(tmp_path):
         shutil.copy(cluster.data_dir / "keyring.json", far / "keyring.json")
         wait_for(lambda: read(s3, "sse-s3") == bodies["sse-s3"][0], "read", tail=cluster.tail)
         check_all(s3, bodies)
+
+
+@pytest.mark.slow
+def test_metadata_that_are_made_anew_know_their_key_ring(tmp_path):
+    with LocalServer(tmp_path / "data") as server:
+        data, ring = server.data_dir, server.data_dir / "keyring.json"
+        objectio("kms", "create", "payroll", "--data", data)
+        s3 = client(server)
+        bodies = fill(s3)
+        server.stop()
+        shutil.rmtree(data / "meta")
+        objectio("meta", "rebuild", "--data", data)
+        server.start()
+        check_all(s3, bodies)
+        server.stop()
+        shutil.rmtree(data / "meta")
+        ring.unlink()
+        objectio("meta", "rebuild", "--data", data)
+        server.start()
+        assert refused(s3.get_object, Bucket="bucket", Key="sse-s3") == 503
+        assert read(s3, "sse-c", **CUSTOMER) == bodies["sse-c"][0]
+        assert not ring.exists()
