@@ -170,8 +170,8 @@ def create_ring(path: Path) -> KeyRing:
     try:
         # link, not rename: when two processes start at once, both must end with the same file.
         os.link(fresh, path)
-    except FileExistsError:
-        pass
+    except (FileExistsError, FileNotFoundError):
+        pass  # there is one, whose writer may have cleaned up after us
     finally:
         fresh.unlink(missing_ok=True)
         _sync_directory(path.parent)
@@ -183,6 +183,8 @@ def change_ring(path: Path, change: Callable[[KeyRing], KeyRing]) -> KeyRing:
     with _locked(path):
         ring = change(read_ring(path))
         _check(ring)
+        for left in path.parent.glob(f".{path.name}.*"):  # by writers that were killed
+            left.unlink(missing_ok=True)
         fresh = _write_beside(path, ring)
         try:
             fresh.replace(path)

@@ -140,6 +140,30 @@ def test_a_crash_in_the_middle_of_a_change_leaves_the_old_ring(path):
     )  # no lock is left
 
 
+def _rotate_for_ever(path, barrier):
+    barrier.wait()
+    while True:
+        change_ring(path, lambda ring: with_new_version(ring, "default"))
+
+
+def test_who_is_killed_in_the_middle_loses_no_version_and_leaves_no_keys_about(path):
+    versions = 1
+    for number in range(6):
+        fork = multiprocessing.get_context("fork")
+        barrier = fork.Barrier(2)
+        process = fork.Process(target=_rotate_for_ever, args=(path, barrier))
+        process.start()
+        barrier.wait(30)
+        process.join(0.01 * number)  # so long it may do what it does
+        process.kill()
+        process.join(30)
+        found = read_ring(path).keys["default"].versions
+        assert len(found) >= versions
+        versions = len(found)
+    change_ring(path, lambda ring: with_key(ring, "after"))
+    assert os.listdir(path.parent) == [path.name]
+
+
 @pytest.mark.parametrize("length", [0, 1, 40, -2])
 def test_a_file_that_was_cut_is_refused(path, length):
     path.write_bytes(path.read_bytes()[:length])
