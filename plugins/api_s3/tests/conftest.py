@@ -168,13 +168,23 @@ class ObjectsOverHttp:
         return dict(zip(page.all("Upload/UploadId"), keys, strict=True))
 
     def clear(self):
-        for bucket, (_, objects, uploads) in self.snapshot().items():
+        for bucket, (_, _, uploads) in self.snapshot().items():
             for upload, key in uploads.items():
                 path = f"/{bucket}/{quote_from_bytes(key)}?uploadId={upload}"
                 assert self._s3.send("DELETE", path).status == 204
-            for key in objects:
-                assert self._s3.send("DELETE", f"/{bucket}/{quote_from_bytes(key)}").status == 204
+            while self._clear_versions(bucket):
+                pass
             assert self._s3.send("DELETE", f"/{bucket}").status == 204
+
+    def _clear_versions(self, bucket):
+        bypass = {"x-amz-bypass-governance-retention": "true"}
+        page = Document(self._s3.send("GET", f"/{bucket}?versions&encoding-type=url"))
+        for kind in ("Version", "DeleteMarker"):
+            keys, versions = page.all(f"{kind}/Key"), page.all(f"{kind}/VersionId")
+            for key, version in zip(keys, versions, strict=True):
+                path = f"/{bucket}/{quote_from_bytes(unquote_to_bytes(key))}?versionId={version}"
+                assert self._s3.send("DELETE", path, bypass.items()).status == 204
+        return page.one("IsTruncated") == "true"
 
 
 SETTINGS = {"store.part_size_bytes_min": "16"}
