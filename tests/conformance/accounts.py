@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
+
 from objectio.testing.cluster import LocalServer
 
 _MAIN = "import sys; from objectio.cli.app import main; sys.exit(main())"
@@ -47,12 +49,15 @@ class Account:
 
 ACCOUNTS = (
     Account("s3 main", 111111111111, "main"),
-    Account("s3 alt", 222222222222, "alt"),
+    Account("iam", 222222222222, "alt"),
     Account("s3 tenant", 333333333333, "tenant"),
-    Account("iam", 444444444444, "iam"),
     Account("iam root", 555555555555, "iamroot"),
     Account("iam alt root", 666666666666, "iamalt"),
 )
+ALTERNATE = "s3 alt"
+"""The suite gives and takes policies of its alternate user by the keys of the section `iam`, and has
+that user own buckets and be granted things by the same id. So it is a user of that account, whose name
+is the canonical id of the account; a managed policy lets it do what the account's root may."""
 
 
 def objectio(server: LocalServer, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -73,8 +78,8 @@ def objectio(server: LocalServer, *arguments: str) -> subprocess.CompletedProces
     )
 
 
-def create(server: LocalServer) -> None:
-    """Make the accounts on a new server."""
+def create(server: LocalServer) -> tuple[str, str]:
+    """Make the accounts on a new server, and the alternate user, whose keys are answered."""
     for account in ACCOUNTS:
         done = objectio(
             server, "account", "create",
@@ -84,6 +89,19 @@ def create(server: LocalServer) -> None:
         )  # fmt: skip
         if done.returncode != 0:
             raise RuntimeError(f"account {account.name}: {done.stderr.strip()}")
+    owner = next(account for account in ACCOUNTS if account.section == "iam")
+    iam = boto3.client(
+        "iam",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=owner.access_key,
+        aws_secret_access_key=owner.secret_key,
+    )
+    name = owner.canonical_id
+    iam.create_user(UserName=name)
+    iam.attach_user_policy(UserName=name, PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
+    made = iam.create_access_key(UserName=name)["AccessKey"]
+    return made["AccessKeyId"], made["SecretAccessKey"]
 
 
 def create_keys(server: LocalServer) -> None:
@@ -94,8 +112,11 @@ def create_keys(server: LocalServer) -> None:
             raise RuntimeError(f"key {name}: {done.stderr.strip()}")
 
 
-def write_config(path: Path, server: LocalServer, more: Mapping[str, str]) -> None:
-    """The suite's configuration; `more` are further keys of its section `s3 main`."""
+def write_config(
+    path: Path, server: LocalServer, alternate: tuple[str, str], more: Mapping[str, str]
+) -> None:
+    """The suite's configuration; `alternate` are the keys of the alternate user, `more` further
+    settings of its section `s3 main`."""
     config = configparser.RawConfigParser()
     host, port = server.address
     config["DEFAULT"] = {
@@ -110,9 +131,13 @@ def write_config(path: Path, server: LocalServer, more: Mapping[str, str]) -> No
             "access_key": account.access_key,
             "secret_key": account.secret_key,
         }
-    # Where these are accounts, the suite wants the account's own id.
-    config["iam root"]["user_id"] = ACCOUNTS[4].id
-    config["iam alt root"]["user_id"] = ACCOUNTS[5].id
+    access_key, secret_key = alternate
+    config[ALTERNATE] = {
+        **config["iam"], "access_key": access_key, "secret_key": secret_key,
+    }  # fmt: skip
+    for account in ACCOUNTS[-2:]:
+        # Where these are accounts, the suite wants the account's own id.
+        config[account.section]["user_id"] = account.id
     config["s3 tenant"]["tenant"] = "tenant"
     config["s3 main"].update(
         {"api_name": "us-east-1", "kms_keyid": KMS_KEYS[0], "kms_keyid2": KMS_KEYS[1], **more}

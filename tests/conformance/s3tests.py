@@ -144,8 +144,9 @@ def _server(options: argparse.Namespace, config: Path) -> Iterator[None]:
     server = LocalServer(data, settings=settings, arguments=("--listen", options.listen))
     with server:
         accounts.create_keys(server)
-        accounts.create(server)
-        accounts.write_config(config, server, {"lc_debug_interval": str(DAY_SECONDS)})
+        alternate = accounts.create(server)
+        days = {"lc_debug_interval": str(DAY_SECONDS)}
+        accounts.write_config(config, server, alternate, days)
         yield
 
 
