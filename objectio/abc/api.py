@@ -126,7 +126,8 @@ class Access:
     conditions   the values of the condition keys that this request has ("s3:prefix" → ("a/",)); asked
                  for only if a policy may want them. Those that every request has are the gate's
     also         what must be allowed too, e.g. to read a copy's source
-    public       True for the rare operation that needs no credentials at all (health)
+    public       True for the rare operation that needs no credentials at all (health), and for one
+                 whose handler asks by `Request.trust`, since what it touches stands in the body
     service      which the signature must be for
     payload      True if the body is object data, to be streamed; else the gate verifies the
                  whole body (up to `body_bytes_max`) before the handler runs

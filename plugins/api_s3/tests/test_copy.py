@@ -7,7 +7,8 @@ import hashlib
 
 import pytest
 
-from objectio.testing.objects import MemoryObjects
+from objectio.abc.objects import ObjectAttributes
+from objectio.testing.objects import BytesPayload, MemoryObjects
 
 SOURCE = "x-amz-copy-source"
 SHA1_OF_DATA = base64.b64encode(hashlib.sha1(b"data").digest()).decode()
@@ -248,3 +249,31 @@ async def test_the_source_of_a_part_is_authorized(objects, make_s3):
         allows=lambda action, resource: not resource.startswith("arn:aws:s3:::bucket/"),
     )
     assert answer.status == 403
+
+
+class Changing(MemoryObjects):
+    """The source is written between what is known of it and its copy, so many times."""
+
+    left = 0
+
+    async def copy_object(self, *arguments, **more):
+        if self.left:
+            self.left -= 1
+            await self.put_object(
+                "bucket", b"key", BytesPayload(b"new"), ObjectAttributes(), owner="x"
+            )
+        return await super().copy_object(*arguments, **more)
+
+
+@pytest.mark.parametrize(("times", "code"), [(1, None), (4, None), (5, "SlowDown")])
+async def test_a_source_that_changes(make_s3, times, code):
+    objects = Changing()
+    s3 = make_s3(objects)
+    await s3.put("/bucket", b"")
+    await s3.put("/bucket/key", b"old")
+    objects.left = times
+    answer = await copy(s3, "/bucket/copy", "bucket/key")
+    if code is None:
+        assert (await s3.get("/bucket/copy")).body == b"0"
+    else:
+        assert s3.code(answer) == code

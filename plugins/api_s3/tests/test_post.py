@@ -7,12 +7,15 @@ import json
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from objectio_api_s3.errors import Refusal
 from objectio_api_s3.post_policy import parse_policy
 
 from objectio.abc.api import ANONYMOUS
 from objectio.errors import AccessDenied
 from objectio.testing.api import NOBODY
+from objectio.testing.objects import MemoryObjects
 
 BOUNDARY = "----boundary7f3a"
 
@@ -268,3 +271,60 @@ def test_malformed_policies(found):
 def test_policies_that_are_no_documents(text):
     with pytest.raises(Refusal):
         parse_policy(text)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    data=st.binary(max_size=80).map(lambda raw: raw.replace(b"\0", b"\r\n--" + BOUNDARY.encode())),
+    cut=st.integers(1, 40),
+)
+async def test_any_file_in_any_pieces(data, cut, make_s3):
+    """What is in a file ends it only where the boundary is whole, and then the form is another."""
+    s3 = make_s3(MemoryObjects())
+    await s3.put("/bucket", b"")
+    answer = await post(s3, form(data, {"key": "k"}), piece_size_bytes=cut)
+    if b"\r\n--" + BOUNDARY.encode() not in data:
+        assert answer.status == 204
+        assert (await s3.get("/bucket/k")).body == data
+    else:
+        assert answer.status in (204, 400)
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    data=st.lists(
+        st.binary(max_size=30)
+        | st.sampled_from(
+            [b"\r\n", b"\r\n\r\n", b"--", BOUNDARY.encode(), b"Content-Disposition: "]
+        )
+        | st.sampled_from([b'form-data; name="key"', b'form-data; name="file"', b"\xff", b":"]),
+        max_size=20,
+    ).map(b"".join)
+)
+async def test_no_form_confuses_it(data, make_s3):
+    s3 = make_s3(MemoryObjects())
+    await s3.put("/bucket", b"")
+    assert (await post(s3, data)).status < 500
+    assert (await post(s3, b"--" + BOUNDARY.encode() + b"\r\n" + data)).status < 500
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just("$key"),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+        ),
+        max_leaves=12,
+    )
+)
+def test_no_policy_confuses_it(found):
+    expires = "2099-01-01T00:00:00Z"
+    for each in (found, {"expiration": expires, "conditions": found}, document(found)):
+        try:
+            check(each)
+        except (Refusal, AccessDenied):
+            pass

@@ -43,6 +43,10 @@ _CHANGING: Final = frozenset(
 )
 
 
+# A source that is written to all the time may change while it is copied.
+_TRIES: Final = 5
+
+
 @dataclass(slots=True)
 class _Plan:
     """What is copied, and how the copy differs. `info` is the source as it was found."""
@@ -67,11 +71,17 @@ async def copy_object(call: Call) -> Reply:
     assert isinstance(op.source, Source)
     await call.check_owner()
     await call.check_source_owner(op.source.bucket)
-    plan = await _plan(call, op.source)
-    if plan.algorithm is None and write_conditions(op.headers) is None:
-        info = await _copy_inside(call, plan)
-    else:
-        info = await _copy_through(call, plan)
+    for left in reversed(range(_TRIES)):
+        plan = await _plan(call, op.source)
+        try:
+            if plan.algorithm is None and write_conditions(op.headers) is None:
+                info = await _copy_inside(call, plan)
+            else:
+                info = await _copy_through(call, plan)
+            break
+        except CommitConflict:
+            if not left:
+                raise
     headers = _source_headers(plan.info) + sse.response_headers(info.encryption)
     if info.versioned:
         headers.append(version_header(info.version_id))
