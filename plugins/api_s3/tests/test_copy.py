@@ -260,7 +260,7 @@ class Changing(MemoryObjects):
         if self.left:
             self.left -= 1
             await self.put_object(
-                "bucket", b"key", BytesPayload(b"new"), ObjectAttributes(), owner="x"
+                "bucket", b"key", BytesPayload(b"%d" % self.left), ObjectAttributes(), owner="x"
             )
         return await super().copy_object(*arguments, **more)
 
