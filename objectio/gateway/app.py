@@ -161,7 +161,9 @@ class GatewayApp:
             self.in_flight -= 1
             # The server's objects refer to the scope and the request to them: without this, every
             # request would be garbage that only the cycle collector finds.
-            scope.pop("objectio", None)
+            request = scope.pop("objectio", None)
+            if request is not None:
+                exchange.identity = request.identity  # a form may have said who it is
             seconds = perf_counter() - started
             action = "" if exchange.access is None else exchange.access.action
             mounted.counters.count(action, exchange.status, seconds)

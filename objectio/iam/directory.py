@@ -142,10 +142,12 @@ class IdentityDirectory:
             return
         row = rows.key(access_key)
         raw = await self._kv.aget(row)
-        self.apply([(row, raw)])
-        if raw is None:
+        key = None if raw is None else rows.decode_key(raw)
+        if key == self._held.keys.get(access_key):  # it is as we knew it, and nothing is forgotten
             return
-        key = rows.decode_key(raw)
+        self.apply([(row, raw)])
+        if key is None:
+            return
         missing = self._held.find_id(key.user) is None if key.user else False
         if missing or key.account not in self._held.accounts:
             await self.load()
