@@ -475,3 +475,16 @@ async def test_the_pace(world):
     await slow.look()
     assert asyncio.get_running_loop().time() - began > 0.5
     await slow.kv.close()
+
+
+async def test_pages_of_objects_and_of_markers_end_at_different_keys(world, monkeypatch):
+    monkeypatch.setattr(lifecycle_walk, "_PAGE", 1)
+    await world.bucket(rule(expire_delete_marker=True, expire_days=1), versioning="Enabled")
+    for key in (b"a", b"b", b"c", b"y"):
+        await world.delete(key)
+    await world.put(b"x")
+    await world.put(b"z")
+    await world.look()
+    assert world.keys() == [b"x", b"z"]
+    await world.look(after_days=2)
+    assert world.worker.done == {"marker": 4, "current": 2}
