@@ -140,8 +140,9 @@ class Quotas:
                 tally.change(came, went, now)
 
     async def _limits(self, bucket: Bucket) -> list[tuple[Tally, Quota]]:
-        documents = await self._documents.get(bucket.record.info())
-        raw = documents.get(QUOTA)
+        raw = None
+        if bucket.record.revision:
+            raw = (await self._documents.get(bucket.record.info())).get(QUOTA)
         of_account = await self._account(bucket.record.owner)
         if raw is None and of_account is None:
             self._by_bucket.pop(bucket.id, None)

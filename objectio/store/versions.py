@@ -126,7 +126,7 @@ class Versions:
     async def _commit(self, change: Change) -> None:
         """The one commit of a change, whatever made it: put, copy, the completion of an upload,
         delete, update, expiry. What else is to happen with a change, or not at all, goes in here."""
-        if change.origin is not None:
+        if change.origin is not None and change.bucket.record.revision:  # it may have rules
             change.writes += await self._events(change, change.origin)
         await self._kv.commit(change.checks, change.writes)
         self.quotas.committed(change.bucket, change.created, change.removed)
@@ -296,8 +296,10 @@ class Versions:
         return await self._kv.aget(row) is not None
 
     async def _retained(self, bucket: Bucket, record: ObjectRecord) -> ObjectRecord:
-        locks.check_bucket(bucket.record, record)
-        if not bucket.record.object_lock or record.retention is not None or record.delete_marker:
+        if not bucket.record.object_lock:
+            locks.check_bucket(bucket.record, record)
+            return record
+        if record.retention is not None or record.delete_marker:
             return record
         documents = await self._documents.get(bucket.record.info())
         retention = locks.default_retention(documents.get(LOCK))
@@ -350,7 +352,8 @@ class Versions:
 
     async def _let_go(self, change: Change, record: ObjectRecord) -> bool:
         """Hand what a version held over to the collector. False if somebody else did so."""
-        locks.check_removal(record, bypass_governance=change.bypass)
+        if record.legal_hold or record.retention is not None:
+            locks.check_removal(record, bypass_governance=change.bypass)
         whole = await self.whole(record)
         if whole is None:
             return False
