@@ -127,6 +127,8 @@ class Caller:
             "aws:RequestedRegion": (self._gate.region,),
             "aws:PrincipalIsAWSService": ("false",),
             "aws:ViaAWSService": ("false",),
+            # Ceph's: whether the credentials are temporary.
+            "sts:authentication": ("true" if self.identity.session else "false",),
         }
         if self.peer.source_ip:
             found["aws:SourceIp"] = (self.peer.source_ip,)

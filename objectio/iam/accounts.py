@@ -72,9 +72,16 @@ class Accounts(Registry):
 
     async def list_accounts(self) -> Sequence[Account]:
         found = await self._list(rows.ACCOUNTS, rows.decode_account)
-        return [Account(row.id, row.canonical_id, row.display_name, row.email) for row in found]
+        return [
+            Account(row.id, row.canonical_id, row.display_name, row.email)
+            for row in found
+            if row.id != ROOT_ACCOUNT
+        ]
 
     async def delete_account(self, account: str) -> None:
+        if account == ROOT_ACCOUNT:
+            raise invalid("the account of the cluster's root stays")
+
         async def attempt() -> None:
             name = rows.account(account)
             raw, row = await self._read(name, rows.decode_account, f"account {account}")
@@ -177,6 +184,8 @@ class Accounts(Registry):
         if user:
             name = rows.named(rows.USERS, account, user)
             return name, *await self._read(name, rows.decode_user, f"user {user}")
+        if account == ROOT_ACCOUNT:
+            raise invalid("The keys of the cluster's root are not kept here, but with the server.")
         name = rows.account(account)
         return name, *await self._read(name, rows.decode_account, f"account {account}")
 

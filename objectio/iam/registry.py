@@ -7,15 +7,17 @@ the call returns.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
-from objectio.abc.kv import Check, Equals
+from objectio.abc.kv import Absent, Check, Equals
 from objectio.errors import CommitConflict, InvalidRequest, NotFound
 from objectio.iam import rows
+from objectio.iam.credentials import ROOT_ACCOUNT, ROOT_CANONICAL_ID
 from objectio.iam.directory import IdentityDirectory
 from objectio.iam.policy import Kind as PolicyKind
 from objectio.iam.policy import MalformedPolicy, Policy
@@ -91,7 +93,13 @@ class Registry:
         """Its row, for a check that it is still there."""
         row = rows.account(account)
         if await self._kv.aget(row) is None:
-            raise missing(f"account {account}")
+            if account != ROOT_ACCOUNT:
+                raise missing(f"account {account}")
+            # The account of the cluster's root is there from the beginning, and has a row from when
+            # something is in it.
+            first = rows.AccountRow(account, ROOT_CANONICAL_ID, "root", "", self._now_ms())
+            with contextlib.suppress(CommitConflict):
+                await self._commit([Absent(row)], [(row, rows.encode(first))])
         return row
 
 

@@ -229,3 +229,12 @@ def test_a_session_of_ones_own(account):
     assert session.iam.list_users()["Users"]
     refused(session.iam.list_roles, "AccessDenied")
     refused(session.sts.get_session_token, "AccessDenied")
+
+
+def test_a_policy_may_want_temporary_credentials(account):
+    lasting = {"BoolIfExists": {"sts:authentication": "false"}}
+    policy = document(may("iam:ListUsers"), may("iam:*", Effect="Deny", Condition=lasting))
+    ann = account.user("ann", json.loads(policy))
+    refused(ann.iam.list_users, "AccessDenied")
+    session = ann.assumed(ann.sts.get_session_token()["Credentials"])
+    assert session.iam.list_users()["Users"]

@@ -510,3 +510,36 @@ def until():
                 await asyncio.sleep(0.01)
 
     return wait
+
+
+# The account of the cluster's root, which is there from the beginning.
+
+
+async def test_the_roots_account_may_have_users(world, identities):
+    user = await identities.create_user("000000000000", "ann")
+    assert user.arn == "arn:aws:iam::000000000000:user/ann"
+    new = await identities.create_access_key("000000000000", "ann")
+    found = world.directory.lookup(new.key.access_key).identity
+    assert (found.account, found.canonical_id) == ("000000000000", "root")
+    assert not found.is_root
+    assert not found.is_account_root
+    assert await identities.list_accounts() == []
+
+
+async def test_the_roots_account_stays_and_its_keys_are_not_kept_here(identities):
+    await identities.create_group("000000000000", "staff")
+    await identities.delete_group("000000000000", "staff")
+    with pytest.raises(InvalidRequest):
+        await identities.delete_account("000000000000")
+    for call in (identities.create_access_key, identities.list_access_keys):
+        with pytest.raises(InvalidRequest):
+            await call("000000000000", "")
+
+
+async def test_the_roots_account_is_begun_by_one_of_several(clock):
+    kv, keys_ = memory_kv(), MemoryKeys()
+    one, two = (memory_identities([ROOT], kv=kv, keys=keys_, clock=clock) for _ in range(2))
+    await one.identities.create_user("000000000000", "ann")
+    await two.identities.create_user("000000000000", "bob")
+    users = await one.identities.list_users("000000000000")
+    assert [user.name for user in users] == ["ann", "bob"]
