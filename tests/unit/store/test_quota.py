@@ -9,7 +9,7 @@ import pytest
 
 from objectio.abc.driver import ThreadModel
 from objectio.abc.kv import CAP_FAST_READS
-from objectio.abc.objects import CompletePart, ObjectAttributes
+from objectio.abc.objects import CompletePart, ObjectAttributes, Origin
 from objectio.errors import QuotaExceeded
 from objectio.kv.memory import MemoryKV
 from objectio.kv.store import KVStore
@@ -281,3 +281,28 @@ async def part_of(kit, upload, size):
 async def complete(kit, upload, part):
     parts = [CompletePart(1, part.etag)]
     await kit.store.complete_upload("full", upload.key, upload.upload_id, parts)
+
+
+async def test_a_bucket_without_documents_costs_no_more_reads(kit, monkeypatch):
+    """Two for a put: the bucket and the object; whether sinks are to be told or not."""
+    await kit.store.create_bucket("plain", owner="me")
+    origin = Origin("ObjectCreated:Put")
+
+    async def put_one():
+        payload = BytesPayload(b"1")
+        await kit.store.put_object(
+            "plain", b"k", payload, ObjectAttributes(), owner="me", origin=origin
+        )
+
+    await put_one()
+    read = []
+    for name in ("get", "get_many", "scan"):
+        real = getattr(kit.kv, name)
+        monkeypatch.setattr(
+            kit.kv,
+            name,
+            lambda *asked, real=real, **more: read.append(asked) or real(*asked, **more),
+        )
+    await put_one()
+    rows = [asked[0][:1] for asked in read if asked[0][:1] in (b"B", b"o", b"b", b"t", b"d", b"q")]
+    assert rows == [b"B", b"o"]
