@@ -157,6 +157,13 @@ def test_transitions_are_refused():
         read(wrap(rule(action=action)))
 
 
+@pytest.mark.parametrize("date", ["1970-08-23T00:15:27Z", "tomorrow"])
+def test_a_false_date_of_a_transition_is_told_first(date):
+    action = f"<Transition><Date>{date}</Date><StorageClass>GLACIER</StorageClass></Transition>"
+    with pytest.raises(Refusal):
+        read(wrap(rule(action=action)))
+
+
 def test_midnight():
     assert parse_midnight("2017-09-27") == 1_506_470_400_000
     assert parse_midnight("2017-09-27T00:00:00Z") == 1_506_470_400_000

@@ -45,9 +45,18 @@ def parse_lifecycle(root: Node) -> Lifecycle:
     return Lifecycle(rules=rules)
 
 
-def _parse_rule(node: Node) -> LifecycleRule:
-    if any(child.name in _TRANSITIONS for child in node.children):
+def _refuse_transitions(node: Node) -> None:
+    """What is wrong with a date is told before that there is nowhere to move objects to."""
+    found = [child for child in node.children if child.name in _TRANSITIONS]
+    for child in found:
+        for date in child.all("Date"):
+            parse_midnight(schema.leaf(date))
+    if found:
         raise schema.not_built("transitions to other storage classes")
+
+
+def _parse_rule(node: Node) -> LifecycleRule:
+    _refuse_transitions(node)
     schema.check(node, "ID", "Prefix", "Filter", "Status", *_ACTIONS)
     name = schema.text(node, "ID") or secrets.token_urlsafe(24)
     if len(name) > _ID_CHARS_MAX:
