@@ -42,25 +42,33 @@ def objects():
 def judge(objects):
     guard = Guard(objects, NoDirectory())
 
-    async def judge(identity, action):
-        await guard.judge(identity, Wanted(action, "arn:aws:s3:::bucket"), dict)
+    async def judge(identity, action, creating=False):
+        wanted = Wanted(action, "arn:aws:s3:::bucket")
+        await guard.judge(identity, wanted, dict, creating=creating)
 
     return judge
 
 
 async def test_a_new_bucket_is_its_makers(judge):
     await judge(who("s3:CreateBucket"), "s3:CreateBucket")
-    await judge(who("s3:PutBucketAcl"), "s3:PutBucketAcl")
+    await judge(who("s3:PutBucketAcl"), "s3:PutBucketAcl", creating=True)
     with pytest.raises(AccessDenied):
-        await judge(who("s3:CreateBucket"), "s3:PutBucketAcl")
+        await judge(who("s3:CreateBucket"), "s3:PutBucketAcl", creating=True)
     with pytest.raises(AccessDenied):
-        await judge(who("s3:PutBucketAcl"), "s3:PutBucketVersioning")
+        await judge(who("s3:PutBucketAcl"), "s3:PutBucketVersioning", creating=True)
+
+
+async def test_nobody_sets_anything_of_a_bucket_that_is_not_there(judge):
+    """It may be there, and somebody else's, when it is set."""
+    for action in ("s3:PutBucketAcl", "s3:PutBucketPolicy", "s3:DeleteBucket"):
+        with pytest.raises(NotFound):
+            await judge(who("s3:*"), action)
 
 
 async def test_nobody_makes_one(judge):
     for action in ("s3:CreateBucket", "s3:PutBucketAcl"):
-        with pytest.raises((AccessDenied, NotFound)):
-            await judge(ANONYMOUS, action)
+        with pytest.raises(AccessDenied):
+            await judge(ANONYMOUS, action, creating=True)
 
 
 async def test_a_bucket_that_is_there_is_its_owners(judge, objects):
