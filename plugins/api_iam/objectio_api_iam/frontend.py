@@ -22,7 +22,12 @@ from objectio.abc.api import (
     Send,
     Wanted,
 )
-from objectio.errors import MethodNotAllowed, OperationNotImplemented, Unauthenticated
+from objectio.errors import (
+    CredentialsMalformed,
+    MethodNotAllowed,
+    OperationNotImplemented,
+    Unauthenticated,
+)
 from objectio_api_iam import errors, xml
 from objectio_api_iam.call import Call, Route, Service
 from objectio_api_iam.config import IamConfig
@@ -38,6 +43,7 @@ _NAMESPACES: Final[dict[Service, str]] = {
     "sts": "https://sts.amazonaws.com/doc/2011-06-15/",
 }
 _SCOPE: Final = re.compile(rb"Credential=[^/,\s]+/[^/,\s]*/[^/,\s]*/(iam|sts)/")
+_HEX: Final = re.compile(rb"[0-9a-f]{64}")
 _RETRY_AFTER_SECONDS: Final = 1
 
 
@@ -55,6 +61,14 @@ class IamFrontEnd:
     def classify(self, scope: Scope) -> Access:
         if scope["method"] != "POST" or scope["raw_path"] not in (b"/", b""):
             raise MethodNotAllowed("IAM and STS are asked with POST at /", allowed=["POST"])
+        if scope["query_string"]:
+            # Neither parameters nor credentials are there: a URL would be a credential for any body.
+            raise Refusal("MalformedQueryString", "Parameters stand in the body, not in the query.")
+        if any(
+            name == b"x-amz-content-sha256" and not _HEX.fullmatch(value)
+            for name, value in scope["headers"]
+        ):
+            raise CredentialsMalformed("The signature must cover the body.")
         service = _find_service(scope)
         return Access(
             action=f"{service}:Request",

@@ -10,7 +10,7 @@ import pytest
 from objectio_api_iam.routes import ROUTES
 
 from objectio.iam.credentials import root_credential
-from objectio.iam.signer import sign_request
+from objectio.iam.signer import presign, sign_request
 
 # Enough that each action gets as far as to what it is about.
 FIELDS = {
@@ -37,7 +37,17 @@ FIELDS = {
 _OF_ONESELF = {"GetSessionToken", "GetCallerIdentity"}
 
 
-def ask(server, action, *, keys=None, service=None, fields=FIELDS, tamper=False):
+def ask(
+    server,
+    action,
+    *,
+    keys=None,
+    service=None,
+    fields=FIELDS,
+    tamper=False,
+    digest=None,
+    in_query=False,
+):
     """(status, body) of a request by hand, signed by `keys` for `service` or not at all."""
     sent = {
         name: value for name, value in fields.items() if action != "CreateRole" or name != "Tags"
@@ -48,7 +58,12 @@ def ask(server, action, *, keys=None, service=None, fields=FIELDS, tamper=False)
         (b"host", host.encode()),
         (b"content-type", b"application/x-www-form-urlencoded; charset=utf-8"),
     ]
-    if keys is not None:
+    path, service = "/", service or (ROUTES[action].service if action in ROUTES else "iam")
+    if in_query:
+        credential = root_credential(keys.access_key, keys.secret_key)
+        query = presign(credential, "POST", b"/", b"", headers, service=service)
+        path = f"/?{query.decode()}"
+    elif keys is not None:
         credential = root_credential(keys.access_key, keys.secret_key)
         headers = sign_request(
             credential,
@@ -56,14 +71,14 @@ def ask(server, action, *, keys=None, service=None, fields=FIELDS, tamper=False)
             b"/",
             b"",
             headers,
-            content_sha256=sha256(body).hexdigest().encode(),
-            service=service or ROUTES[action].service,
+            content_sha256=digest or sha256(body).hexdigest().encode(),
+            service=service,
         )
     if tamper:
         body = body.replace(b"victim", b"others")
     connection = http.client.HTTPConnection(host, timeout=30)
     try:
-        connection.putrequest("POST", "/", skip_host=True, skip_accept_encoding=True)
+        connection.putrequest("POST", path, skip_host=True, skip_accept_encoding=True)
         for name, value in [*headers, (b"content-length", b"%d" % len(body))]:
             connection.putheader(name.decode(), value.decode())
         connection.endheaders(body)
@@ -113,6 +128,15 @@ def test_a_body_that_was_changed_on_its_way_does_nothing(server, shared):
     status, body = ask(server, "CreateUser", keys=shared, tamper=True)
     assert status == 403, body
     assert all(item["UserName"] != "others" for item in shared.iam.list_users()["Users"])
+
+
+def test_a_signature_that_does_not_cover_the_body_does_nothing(server, shared):
+    for digest in (b"UNSIGNED-PAYLOAD", b"STREAMING-UNSIGNED-PAYLOAD-TRAILER", b"x" * 64):
+        status, body = ask(server, "CreateUser", keys=shared, digest=digest)
+        assert status in (400, 403), body
+    status, body = ask(server, "CreateUser", keys=shared, in_query=True)
+    assert status == 400, body
+    assert all(item["UserName"] != "victim" for item in shared.iam.list_users()["Users"])
 
 
 def test_a_wrong_secret_does_nothing(server, shared):
