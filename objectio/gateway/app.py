@@ -166,7 +166,8 @@ class GatewayApp:
                 exchange.identity = request.identity  # a form may have said who it is
             seconds = perf_counter() - started
             action = "" if exchange.access is None else exchange.access.action
-            mounted.counters.count(action, exchange.status, seconds)
+            received = 0 if exchange.body is None else exchange.body.bytes_in
+            mounted.counters.count(action, exchange.status, seconds, received, exchange.bytes_out)
             if request_logger.isEnabledFor(logging.INFO):
                 _log_request(scope, exchange, request_id, seconds)
 

@@ -17,26 +17,30 @@ OPERATIONS_MAX: Final = 256
 
 
 class _Operation:
-    __slots__ = ("by_status", "duration", "name")
+    __slots__ = ("by_status", "duration", "name", "received", "sent")
 
-    def __init__(self, name: str, duration: Histogram) -> None:
+    def __init__(self, name: str, duration: Histogram, received: Counter, sent: Counter) -> None:
         self.name = name
         self.duration = duration
+        self.received = received
+        self.sent = sent
         self.by_status: dict[int, Counter] = {}
 
 
 class FrontEndCounters:
-    """objectio_<name>_requests_total{operation,status} and
-    objectio_<name>_request_duration_seconds{operation}."""
+    """objectio_<name>_requests_total{operation,status}, and of each operation
+    objectio_<name>_request_duration_seconds, …_received_bytes_total and …_sent_bytes_total."""
 
     def __init__(self, name: str, metrics: Metrics) -> None:
         self._name = name.replace("-", "_")
         self._metrics = metrics
         self._operations: dict[str, _Operation] = {}
 
-    def count(self, action: str, status: int, seconds: float) -> None:
+    def count(
+        self, action: str, status: int, seconds: float, received: int = 0, sent: int = 0
+    ) -> None:
         """`action` as in `Access` ("s3:GetObject"), "" if it is not known. `status` 0 means that
-        nothing was answered, because the client went away first."""
+        nothing was answered, because the client went away first. `received` and `sent` are bytes."""
         operation = self._operations.get(action)
         if operation is None:
             operation = self._make_operation(action)
@@ -50,6 +54,10 @@ class FrontEndCounters:
             )
         counter.inc()
         operation.duration.observe(seconds)
+        if received:
+            operation.received.inc(received)
+        if sent:
+            operation.sent.inc(sent)
 
     def _make_operation(self, action: str) -> _Operation:
         if len(self._operations) >= OPERATIONS_MAX:
@@ -63,5 +71,15 @@ class FrontEndCounters:
             DURATION_BUCKETS_SECONDS,
             operation=name,
         )
-        operation = self._operations[action] = _Operation(name, duration)
+        received = self._metrics.counter(
+            f"objectio_{self._name}_received_bytes_total",
+            "Bodies of requests, as far as they were read.",
+            operation=name,
+        )
+        sent = self._metrics.counter(
+            f"objectio_{self._name}_sent_bytes_total",
+            "Bodies of responses.",
+            operation=name,
+        )
+        operation = self._operations[action] = _Operation(name, duration, received, sent)
         return operation

@@ -75,6 +75,11 @@ class GroupCommitter:
         self._failures = metrics.counter(
             "objectio_kv_failed_batches_total", "Batches that the engine could not apply."
         )
+        metrics.gauge_function(
+            "objectio_kv_pending_commits",
+            "Commits that wait for the engine.",
+            lambda: len(self._pending),
+        )
         self._batch_size = metrics.histogram(
             "objectio_kv_batch_commits", "Commits in one batch.", _BATCH_BUCKETS
         )

@@ -106,6 +106,8 @@ class Device:
         self.block_bytes = 1
         """Where it is not 1 the page cache is passed by, and what is written must begin and end at
         multiples of it, so that nothing else is written again."""
+        self.read_bytes = 0
+        self.written_bytes = 0
         self._nowait = True
         self._free_at = 0.0
         self._free_bytes = 0
@@ -170,7 +172,9 @@ class Device:
         """Up to `length` bytes; fewer only at the end of the device."""
         try:
             if self.is_direct:
-                return direct_io.read(self._fd, self.block_bytes, length, offset)
+                data = direct_io.read(self._fd, self.block_bytes, length, offset)
+                self.read_bytes += len(data)
+                return data
             data = os.pread(self._fd, length, offset)
             while len(data) < length:
                 more = os.pread(self._fd, length - len(data), offset + len(data))
@@ -179,6 +183,7 @@ class Device:
                 data += more
         except OSError as error:
             raise _failed("read", self.path, error) from error
+        self.read_bytes += len(data)
         return data
 
     def pread_now(self, length: int, offset: int) -> bytearray | None:
@@ -188,6 +193,7 @@ class Device:
         buffer = bytearray(length)
         try:
             if os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT) == length:
+                self.read_bytes += length
                 return buffer
         except BlockingIOError:
             return None
@@ -213,6 +219,7 @@ class Device:
                 written = self._write_buffered(buffers, offset, flags)
         except OSError as error:
             raise _failed("write", self.path, error) from error
+        self.written_bytes += written
         if durable:
             self._check_linked()
         return written

@@ -40,7 +40,7 @@ from objectio.osd.format import (
 from objectio.osd.guard import in_thread, start_thread
 from objectio.osd.index import ENTRY, Index, IndexDamaged
 from objectio.osd.log import DeleteItem, Item, Log, PutItem, SyncItem
-from objectio.osd.meter import CacheMeter
+from objectio.osd.meter import Meter
 from objectio.osd.reader import Reader
 from objectio.osd.recovery import recover
 from objectio.osd.rounds import Outcome, Rounds
@@ -91,7 +91,9 @@ class LogShardStore:
         if log.device.is_direct and config.cache_bytes:
             cache = ArcCache(config.cache_bytes)
         self._reader = Reader(log, cache)
-        self._meter = CacheMeter(cache, metrics or NullMetrics(), self.device_id)
+        self._meter = Meter(
+            self._device, cache, self._queued, metrics or NullMetrics(), self.device_id
+        )
         self.busy = False
         self.filesystem = log.device.filesystem
         self._index.adopt()
@@ -146,6 +148,7 @@ class LogShardStore:
         return items
 
     def run_batch(self, items: Sequence[Item]) -> Sequence[Outcome]:
+        began = time.perf_counter()
         try:
             with self._core.guard:
                 outcomes = self._core.run_batch(items)
@@ -155,7 +158,11 @@ class LogShardStore:
             if self._in_flight is not items:
                 return []  # they were told that it did not answer
             self._in_flight = ()
+        self._meter.wrote(time.perf_counter() - began)
         return outcomes
+
+    def _queued(self) -> int:
+        return len(self._pending) + len(self._in_flight)
 
     def batch_done(self) -> None:
         if not self._pending:

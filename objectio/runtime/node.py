@@ -38,6 +38,7 @@ from objectio.plugin.loader import Plugins
 from objectio.runtime.identity import client_tls, founder_identity, member_identity, server_tls
 from objectio.runtime.link import MetaLink
 from objectio.runtime.lock import DirectoryLock
+from objectio.runtime.looplag import LoopLag
 
 _log: Final = logging.getLogger("objectio.runtime")
 
@@ -77,6 +78,7 @@ class Node:
         self._services: list[tuple[str, Service]] = []
         self._link: MetaLink | None = None
         self._kms: KeyManager | None = None
+        self._lag: LoopLag | None = None
         self._lock = DirectoryLock(config.data_dir, config.node.name if self._has_link else "")
 
     # Life-cycle.
@@ -91,6 +93,8 @@ class Node:
         self.config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock.acquire()
         try:
+            self._lag = LoopLag(self.metrics)
+            self._lag.start()
             self._open_kms()
             await self._join_cluster()
             for name, role in self._roles_in_order():
@@ -145,6 +149,8 @@ class Node:
             await self._link.close()
         if self._kms is not None:
             await self._kms.close()
+        if self._lag is not None:
+            self._lag.stop()
         self._lock.release()
 
     def health(self) -> Mapping[str, Any]:

@@ -112,6 +112,7 @@ class Gauges:
         self._taken = -math.inf
         self._snapshot: Snapshot
         self._shown: set[int] = set()
+        self._devices: set[tuple[int, str]] = set()
         self.show_disks()
         for name, help_, choose in _PARTS:
             self._show(name, help_, choose)
@@ -144,7 +145,22 @@ class Gauges:
             self._taken = now
             disks = {disk.osd: disk for disk in self._admin.disks_now()}
             self._snapshot = Snapshot(disks, *self._admin.parts_now())
+            for disk in disks.values():
+                self._show_device(disk)
         return self._snapshot
+
+    def _show_device(self, disk: DiskStatus) -> None:
+        """Which device it is, which others say who do not know its number: `objectio.osd.meter`."""
+        pair = disk.osd, disk.device_id
+        if disk.device_id and pair not in self._devices:
+            self._devices.add(pair)
+            self._show(
+                "osd_device",
+                "1 for the device that stands for the OSD; 0 for one that did before.",
+                _stands_for(*pair),
+                osd=str(disk.osd),
+                device=disk.device_id,
+            )
 
     def _show(self, name: str, help_: str, pick: Pick, **labels: str) -> None:
         def read() -> float:
@@ -158,6 +174,14 @@ def _of_disk(osd: int, pick: Callable[[DiskStatus], float | None]) -> Pick:
     def of(now: Snapshot) -> float | None:
         disk = now.disks.get(osd)
         return None if disk is None else pick(disk)
+
+    return of
+
+
+def _stands_for(osd: int, device_id: str) -> Pick:
+    def of(now: Snapshot) -> float:
+        disk = now.disks.get(osd)
+        return disk is not None and disk.device_id == device_id
 
     return of
 

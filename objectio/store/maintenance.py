@@ -23,6 +23,7 @@ from objectio.store.ended import EndedUploads
 from objectio.store.garbage import Collector
 from objectio.store.journal import Journal
 from objectio.store.lifecycle import LifecycleWorker
+from objectio.store.pool_usage import PoolUsage
 from objectio.store.pools import Pools
 from objectio.store.presence import BlobsInUse, Presence
 from objectio.store.rebalance import Rebalancer
@@ -90,9 +91,11 @@ class Maintenance:
         versions = Versions(kv, buckets, Documents(kv, buckets), self)
         self.lifecycle = LifecycleWorker(kv, versions, self, settings.lifecycle, metrics)
         self.usage = UsageCounter(kv, settings.quota_interval_seconds)
+        metrics = NullMetrics() if metrics is None else metrics
+        self.pool_usage = PoolUsage(kv, pools, metrics)
         for listener in (self.repairer, self.collector, self.rebalancer):
             devices.listen(listener)
-        self._show(NullMetrics() if metrics is None else metrics)
+        self._show(metrics)
 
     def _show(self, metrics: Metrics) -> None:
         gauge = metrics.gauge_function
@@ -139,8 +142,10 @@ class Maintenance:
             self.scrubber.start()
             self.lifecycle.start()
             self.usage.start()
+            self.pool_usage.start()
 
     async def stop(self) -> None:
+        await self.pool_usage.stop()
         await self.usage.stop()
         await self.lifecycle.stop()
         await self.scrubber.stop()

@@ -146,6 +146,11 @@ class ObjectStore:
             lambda: self.reads.stripes.hedged,
         )
         gauge(
+            "objectio_store_degraded_reads",
+            "Stripes that were read without a shard that is lost or damaged, since the start.",
+            lambda: self.reads.stripes.degraded,
+        )
+        gauge(
             "objectio_store_memory_bytes",
             "Memory lent to stripes under way.",
             lambda: sum(

@@ -50,6 +50,8 @@ class Stripes:
         self.executor = executor
         self.hedged = 0
         """Stripes for which something was read in place of what a slow device has."""
+        self.degraded = 0
+        """Stripes for which something was read in place of what is lost."""
 
     def open(self, ref: BlobRef, number: int) -> Stripe:
         return Stripe(self, ref, number)
@@ -109,6 +111,7 @@ class Stripe:
         finally:
             self._drop()
             self._stripes.hedged += hedged
+            self._stripes.degraded += bool(self.lost)
         return {position: self._take(each) for position, each in ranges.items()}
 
     # Choosing.

@@ -312,6 +312,23 @@ def test_the_label_set_is_bounded():
     assert "other" in names
 
 
+def test_bytes_are_counted():
+    metrics = CountingMetrics()
+    counters = FrontEndCounters("s3", metrics)
+    counters.count("s3:GetObject", 200, 0.1, 0, 5)
+    counters.count("s3:PutObject", 200, 0.1, 7, 0)
+    counters.count("s3:PutObject", 200, 0.1, 3, 0)
+    moved = {
+        key: values for key, values in metrics.values.items() if key[0].endswith("bytes_total")
+    }
+    assert {(key[0].split("_")[2], key[1][1]): sum(moved[key]) for key in moved} == {
+        ("received", "GetObject"): 0,
+        ("sent", "GetObject"): 5,
+        ("received", "PutObject"): 10,
+        ("sent", "PutObject"): 0,
+    }
+
+
 async def test_one_log_line_per_request(client, world, caplog):
     caplog.set_level(logging.INFO, "objectio.gateway.request")
     await client.call("PUT", b"/b/a%20key", body=b"xyz", content_sha256=b"UNSIGNED-PAYLOAD")

@@ -382,6 +382,12 @@ class Tally:
 
     gauge = counter
 
+    def gauge_function(self, name, help, read, **labels):
+        self.values[name, labels["device"]] = read
+
+    def histogram(self, name, help, buckets=(), **labels):
+        return _Value(self.values, (name, labels["device"]))
+
 
 class _Value:
     def __init__(self, values, name):
@@ -392,6 +398,9 @@ class _Value:
 
     def set(self, value):
         self.values[self.name] = value
+
+    def observe(self, value):
+        self.values.setdefault(self.name, []).append(value)
 
 
 async def test_the_cache_is_counted(direct_path, monkeypatch):
@@ -406,13 +415,19 @@ async def test_the_cache_is_counted(direct_path, monkeypatch):
     for _ in range(3):
         await read(store, shard_key(1))
     async with asyncio.timeout(10):
-        while tally.values.get(("objectio_osd_cache_bytes", device_id), 0) < 5000:
+        while tally.values.get(("objectio_osd_device_cache_bytes", device_id), 0) < 5000:
             await asyncio.sleep(0.002)
     await store.close()
     usage = store._reader.cache
-    assert tally.values["objectio_osd_cache_hits_total", device_id] == usage.hits > 0
-    assert tally.values["objectio_osd_cache_misses_total", device_id] == usage.misses > 0
-    assert tally.values["objectio_osd_cache_bytes", device_id] == 0
+    assert tally.values["objectio_osd_device_cache_hits_total", device_id] == usage.hits > 0
+    assert tally.values["objectio_osd_device_cache_misses_total", device_id] == usage.misses > 0
+    assert tally.values["objectio_osd_device_cache_bytes", device_id] == 0
+    assert tally.values["objectio_osd_device_written_bytes_total", device_id] > 5000
+    assert tally.values["objectio_osd_device_read_bytes_total", device_id] > 5000
+    assert tally.values["objectio_osd_device_queue_items", device_id]() == 0
+    assert all(
+        0 < each < 60 for each in tally.values["objectio_osd_device_batch_seconds", device_id]
+    )
 
 
 async def test_a_disk_that_is_cut_while_it_is_in_use(make_loop_device, tmp_path):

@@ -175,6 +175,14 @@ async def test_numbers_of_disks(kit, numbers):
     assert math.isnan(of("objectio_osd_live_bytes", osd="2"))
 
 
+async def test_which_device_an_osd_is(kit, numbers):
+    of = numbers()
+    device = kit.devices.stores[2].device_id
+    assert of("objectio_osd_device", osd="2", device=device) == 1
+    await kit.take_out(2)
+    assert of("objectio_osd_device", osd="2", device=device) == 0
+
+
 async def test_numbers_of_what_runs(numbers):
     of = numbers()
     assert of("objectio_journal_copies") == 3
