@@ -1,7 +1,7 @@
 """Counting what buckets with a quota hold, and those of accounts with one: see `objectio.store.quota`.
 
-All versions count, and the parts of uploads that have not ended. A count takes at most a tenth of the
-time: after one that took long, the next comes later.
+All versions count, and the parts of uploads that have not ended. After each page of rows it pauses, so
+that a count takes a tenth of the time at most, however much there is to count.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from objectio.kv.keys import prefix_end, unescape
-from objectio.kv.store import KVStore, Write
+from objectio.kv.store import KVStore, Row, Write
 from objectio.meta import keys
 from objectio.meta.buckets import Bucket
 from objectio.meta.records import decode_listed, decode_object, decode_part
@@ -48,13 +48,11 @@ class UsageCounter:
 
     async def _run(self) -> None:
         while True:
-            began = time.monotonic()
             try:
                 await self.count()
             except Exception as error:
                 _log.warning("counting what buckets hold: %s", error, exc_info=True)
-            took = time.monotonic() - began
-            await asyncio.sleep(max(self._interval_seconds, took / _SHARE - took))
+            await asyncio.sleep(self._interval_seconds)
 
     async def count(self) -> None:
         """Once, all that is to be counted."""
@@ -105,18 +103,30 @@ class UsageCounter:
     async def _count(self, bucket_id: bytes) -> Counter[str]:
         found: Counter[str] = Counter()
         table = keys.objects(bucket_id)
-        async for _, raw in self._kv.arows(table, prefix_end(table), page_rows=_PAGE):
+        async for _, raw in self._rows(table):
             found["objects"] += 1
             found["bytes"] += decode_listed(raw).size
         table = keys.versions(bucket_id)
-        async for _, raw in self._kv.arows(table, prefix_end(table), page_rows=_PAGE):
+        async for _, raw in self._rows(table):
             record = decode_object(raw)
             found["objects"] += not record.delete_marker
             found["bytes"] += record.size
         table = keys.uploads(bucket_id)
-        async for row, _ in self._kv.arows(table, prefix_end(table), page_rows=_PAGE):
+        async for row, _ in self._rows(table):
             _, end = unescape(row, len(table))
-            parts = keys.parts(row[end:])
-            async for _, raw in self._kv.arows(parts, prefix_end(parts), page_rows=_PAGE):
+            async for _, raw in self._rows(keys.parts(row[end:])):
                 found["bytes"] += decode_part(raw).size
         return found
+
+    async def _rows(self, table: bytes) -> AsyncIterator[Row]:
+        start, stop = table, prefix_end(table)
+        while True:
+            began = time.monotonic()
+            page = await self._kv.ascan(start, stop, limit=_PAGE)
+            for row in page:
+                yield row
+            if len(page) < _PAGE:
+                return
+            took = time.monotonic() - began
+            await asyncio.sleep(took / _SHARE - took)
+            start = page[-1][0] + b"\0"

@@ -18,6 +18,7 @@ from objectio.meta.buckets import Buckets
 from objectio.meta.records import ObjectRecord, PartRecord, UploadRecord, encode
 from objectio.model.bucket import QUOTA, Quota, encode_document
 from objectio.store import quota as quota_module
+from objectio.store import usage_count
 from objectio.store.documents import Documents
 from objectio.store.quota import NOTHING, Held, Quotas, decode_usage, set_account_quota
 from objectio.store.usage_count import UsageCounter
@@ -117,6 +118,16 @@ async def test_all_versions_and_parts_count(world):
     usage = await world.usage()
     assert (usage.bytes, usage.objects) == (1116, 2)
     assert await world.usage("free") is None
+
+
+async def test_more_than_a_page(world, monkeypatch):
+    monkeypatch.setattr(usage_count, "_PAGE", 7)
+    await world.bucket(bytes_max=100)
+    for _ in range(21):
+        await world.object(2)
+    await world.counter.count()
+    usage = await world.usage()
+    assert (usage.bytes, usage.objects) == (42, 21)
 
 
 async def test_one_process_is_exact(world):
