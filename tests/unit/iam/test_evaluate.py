@@ -331,6 +331,23 @@ def test_the_owner_of_an_object_may_read_it_and_its_acl() -> None:
         assert not by_acl(user(OTHER_ACCOUNT), action, **FOREIGN)
 
 
+def test_users_need_a_policy_besides_the_acl_of_anothers_object() -> None:
+    third = "333333333333"
+    read = [to(third, "READ")]
+    assert by_acl(root(third), "s3:GetObject", object=read, **FOREIGN)
+    assert by_acl(user(third, ALLOW_ALL), "s3:GetObject", object=read, **FOREIGN)
+    assert not by_acl(user(third), "s3:GetObject", object=read, **FOREIGN)
+    assert not by_acl(user(third), "s3:GetObject", object=[to_all("READ")], **FOREIGN)
+
+
+def test_users_of_an_objects_owner_are_of_the_public_too() -> None:
+    assert by_acl(user(OTHER_ACCOUNT), "s3:GetObject", object=[to_all("READ")], **FOREIGN)
+    read = [to(OTHER_ACCOUNT, "READ")]
+    assert not by_acl(user(OTHER_ACCOUNT), "s3:GetObject", object=read, **FOREIGN)
+    narrowed = session(OTHER_ACCOUNT, narrowed=[policy({"Action": "s3:PutObject"})])
+    assert not by_acl(narrowed, "s3:GetObject", object=[to_all("READ")], **FOREIGN)
+
+
 def test_only_the_bucket_counts_where_it_owns_all_objects() -> None:
     enforced = {"ownership": "BucketOwnerEnforced", **FOREIGN}
     assert by_acl(root(OWNER_ACCOUNT), "s3:GetObject", **enforced)
@@ -346,6 +363,9 @@ def test_what_must_be_read_of_an_object_first() -> None:
     assert wants_tags(user(OWNER_ACCOUNT, tagged), None)
     assert wants_tags(session(OWNER_ACCOUNT, narrowed=[tagged]), None)
     assert not wants_tags(user(OWNER_ACCOUNT, ALLOW_ALL), bucket_policy({}))
+    asks = bucket_policy({"Condition": {"StringEquals": {"s3:ExistingObjectTag/a": "b"}}})
+    assert wants_tags(ANONYMOUS, asks)
+    assert not wants_tags(ANONYMOUS, None)
 
 
 # Public access block.
