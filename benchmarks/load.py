@@ -140,6 +140,8 @@ class Connection:
         if b"content-length" in headers:
             left = int(headers[b"content-length"]) - len(first)
             total = len(first) + self._drain(left, kept if keep else None)
+        elif status.startswith(b"HTTP/1.1 204"):  # which has no body (RFC 9112 §6.3)
+            total = 0
         else:
             total = self._chunked(kept, path)
         if not status.startswith((b"HTTP/1.1 200", b"HTTP/1.1 204")):

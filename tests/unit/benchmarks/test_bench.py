@@ -74,6 +74,12 @@ def test_bodies_are_read(reply):
     connection.close()
 
 
+def test_an_answer_without_a_body():
+    connection = answer(b"HTTP/1.1 204 No Content\r\nx-amz-id-2: a\r\n\r\n")
+    assert connection.exchange("DELETE", "/x") == b""
+    connection.close()
+
+
 @pytest.mark.parametrize(
     "reply",
     [
