@@ -55,9 +55,9 @@ ACCOUNTS = (
     Account("iam alt root", 666666666666, "iamalt"),
 )
 ALTERNATE = "s3 alt"
-"""The suite gives and takes policies of its alternate user by the keys of the section `iam`, and has
-that user own buckets and be granted things by the same id. So it is a user of that account, whose name
-is the canonical id of the account; a managed policy lets it do what the account's root may."""
+"""The suite's alternate user is the root of the account `iam`. Tests of user policies give it policies by
+the keys of the section `iam`, under the id by which it owns buckets: for these it is a user of that
+account, whose name is the account's canonical id; a managed policy lets it do what the root may."""
 
 
 def objectio(server: LocalServer, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -113,10 +113,10 @@ def create_keys(server: LocalServer) -> None:
 
 
 def write_config(
-    path: Path, server: LocalServer, alternate: tuple[str, str], more: Mapping[str, str]
+    path: Path, server: LocalServer, alternate: tuple[str, str] | None, more: Mapping[str, str]
 ) -> None:
-    """The suite's configuration; `alternate` are the keys of the alternate user, `more` further
-    settings of its section `s3 main`."""
+    """The suite's configuration; `alternate` are the keys of the alternate user, if it is no root,
+    `more` further settings of its section `s3 main`."""
     config = configparser.RawConfigParser()
     host, port = server.address
     config["DEFAULT"] = {
@@ -131,10 +131,9 @@ def write_config(
             "access_key": account.access_key,
             "secret_key": account.secret_key,
         }
-    access_key, secret_key = alternate
-    config[ALTERNATE] = {
-        **config["iam"], "access_key": access_key, "secret_key": secret_key,
-    }  # fmt: skip
+    config[ALTERNATE] = dict(config["iam"])
+    if alternate is not None:
+        config[ALTERNATE].update(zip(("access_key", "secret_key"), alternate, strict=True))
     for account in ACCOUNTS[-2:]:
         # Where these are accounts, the suite wants the account's own id.
         config[account.section]["user_id"] = account.id

@@ -31,7 +31,8 @@ COMMIT = "8f0ae7b404a3a2fcf7038bf1e6bf29544fe9b6a3"
 DAY_SECONDS = 10
 TEST_SECONDS_MAX = 400
 ALONE = ("::test_list_buckets_paginated",)
-"""Tests that look at all buckets of an account, for which there must be no others."""
+"""Tests that look at all buckets of an account, for which there must be no others. Those of IAM change what
+one user may, and run alone too."""
 
 SETTINGS = {
     "gateway.object_ownership": "ObjectWriter",  # the suite is of the time before April 2023
@@ -134,7 +135,8 @@ def _make_venv(directory: Path, checkout: Path) -> Path:
 def _server(options: argparse.Namespace, config: Path) -> Iterator[None]:
     """A new server with the accounts, and `config` written for it; or the one that is given."""
     if options.config is not None:
-        shutil.copyfile(options.config, config)
+        for path in (config, _for_iam(config)):
+            shutil.copyfile(options.config, path)
         yield
         return
     data = options.work / "data"
@@ -146,8 +148,14 @@ def _server(options: argparse.Namespace, config: Path) -> Iterator[None]:
         accounts.create_keys(server)
         alternate = accounts.create(server)
         days = {"lc_debug_interval": str(DAY_SECONDS)}
-        accounts.write_config(config, server, alternate, days)
+        accounts.write_config(config, server, None, days)
+        accounts.write_config(_for_iam(config), server, alternate, days)
         yield
+
+
+def _for_iam(config: Path) -> Path:
+    """The configuration for tests of IAM and STS, beside that for all others."""
+    return config.with_name(f"{config.stem}-iam.conf")
 
 
 def _wait(config: Path, python: Path) -> int:
@@ -178,10 +186,12 @@ def _run(
     command += ["-k", options.expression] * bool(options.expression)
     command += ["-x"] * options.fail_fast
     workers = ["-n", str(options.workers), "--dist", "worksteal"] * (options.workers > 1)
+    iam = [test for test in tests if test.startswith(("test_iam::", "test_sts::"))]
     alone = [test for test in tests if workers and test.endswith(ALONE)]
-    together = [test for test in tests if test not in alone]
+    together = [test for test in tests if test not in (*iam, *alone)]
+    phases = (together, config, workers), (alone, config, []), (iam, _for_iam(config), [])
     with (options.work / f"pytest-{number}.log").open("wb") as log:
-        for chosen, more in ((together, workers), (alone, [])):
+        for chosen, told, more in phases:
             if chosen:
                 (options.work / "tests.txt").write_text(
                     "".join(f"{FOLDER}/{_node_id(test)}\n" for test in _slow_first(chosen))
@@ -189,7 +199,7 @@ def _run(
                 subprocess.run(
                     [*command, *more, f"@{(options.work / 'tests.txt').resolve()}"],
                     cwd=checkout,
-                    env=_environment(config, outcomes),
+                    env=_environment(told, outcomes),
                     stdout=log,
                     stderr=log,
                 )
