@@ -7,7 +7,6 @@ wildcard or a variable in the condition is one to everyone.
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 
 from objectio.iam.conditions import Condition, parse_network
@@ -37,10 +36,6 @@ _CONFINING_OPERATORS: Final = frozenset(
 )
 _IPV4_PREFIX_MIN: Final = 8
 _IPV6_PREFIX_MIN: Final = 32
-# RFC 1918 §3.
-_PRIVATE_NETWORKS: Final = tuple(
-    ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
-)
 
 
 def is_public_policy(policy: Policy) -> bool:
@@ -83,8 +78,6 @@ def _is_narrow(value: str) -> bool:
     network = parse_network(value)
     if network is None:
         return False
-    if isinstance(network, ipaddress.IPv6Network):
-        return network.prefixlen >= _IPV6_PREFIX_MIN
-    return network.prefixlen >= _IPV4_PREFIX_MIN or any(
-        network.subnet_of(private) for private in _PRIVATE_NETWORKS
-    )
+    # No private network (RFC 1918 §3), which S3 excepts, is wider.
+    shortest = _IPV4_PREFIX_MIN if network.version == 4 else _IPV6_PREFIX_MIN
+    return network.prefixlen >= shortest

@@ -31,10 +31,16 @@ def holds(
         ("StringEquals", "a", "A", False),
         ("StringEquals", "a*", "ab", False),
         ("StringEquals", "a*", "a*", True),
+        ("StringNotEquals", "a*", "ab", True),
+        ("StringNotEquals", "A", "a", True),
         ("StringNotEquals", "a", "b", True),
         ("StringNotEquals", "a", "a", False),
         ("StringEqualsIgnoreCase", "aB", "Ab", True),
         ("StringNotEqualsIgnoreCase", "aB", "Ab", False),
+        ("StringEqualsIgnoreCase", "a*", "ab", False),
+        ("StringNotEqualsIgnoreCase", "a*", "ab", True),
+        ("StringLike", "A*", "ab", False),
+        ("StringNotLike", "A*", "ab", True),
         ("StringLike", "a*", "ab", True),
         ("StringLike", "a?", "abc", False),
         ("StringNotLike", "a*", "ab", False),
@@ -66,6 +72,7 @@ def holds(
         ("IpAddress", "203.0.113.0/24", "203.0.113.9", True),
         ("IpAddress", "203.0.113.0/24", "203.0.114.9", False),
         ("IpAddress", "203.0.113.7", "203.0.113.7", True),
+        ("IpAddress", "203.0.113.7/24", "203.0.113.9", True),
         ("IpAddress", "2001:db8::/32", "2001:db8:1::1", True),
         ("IpAddress", "203.0.113.0/24", "::ffff:203.0.113.9", True),
         ("IpAddress", "0.0.0.0/0", "2001:db8::1", False),
@@ -77,6 +84,9 @@ def holds(
         ("ArnLike", "arn:aws:*:user/a", "arn:aws:iam::123:user/a", None),
         ("ArnLike", "arn:aws:*:::user/a", "arn:aws:iam::123:user/a", False),
         ("ArnLike", "arn:aws:s3:::b", "b", False),
+        ("ArnLike", "*", "anything", True),
+        ("ArnLike", "arn:aws:sns:r:1:topic:*", "arn:aws:sns:r:1:topic:sub", True),
+        ("ArnLike", "arn:aws:sns:r:1:topic", "arn:aws:sns:r:1:topic:sub", False),
         ("ArnNotLike", "arn:aws:s3:::b", "arn:aws:s3:::c", True),
         ("ArnNotEquals", "arn:aws:s3:::b", "arn:aws:s3:::b", False),
     ],
@@ -142,6 +152,7 @@ def test_null_asks_whether_there_is_a_value() -> None:
     assert not holds("Null", "true", "x")
     assert holds("Null", "false", "x")
     assert not holds("Null", "False", ABSENT)
+    assert holds("Null", ["true", "false"], "x")
 
 
 def test_values_may_have_variables() -> None:
@@ -151,6 +162,9 @@ def test_values_may_have_variables() -> None:
     assert holds(
         "ArnLike", "arn:aws:iam::*:user/${aws:username}", "arn:aws:iam::1:user/ann", username="ann"
     )
+    arn = "arn:aws:iam::${aws:account}:user/*"
+    assert holds("ArnLike", arn, "arn:aws:iam::1:user/ann", account="1")
+    assert not holds("ArnLike", arn, "arn:aws:iam::2:user/ann", account="1")
 
 
 def test_a_variable_without_a_value_never_lets_in() -> None:
