@@ -116,11 +116,6 @@ class Pattern:
     keys: frozenset[str]
     fold: bool = False
 
-    @property
-    def is_fixed(self) -> bool:
-        """Whether it stands for one text only, and always for the same."""
-        return len(self.parts) == 1 and all(isinstance(item, str) for item in self.parts[0])
-
     def matches(self, text: str, lookup: Lookup, *, unresolved: bool = False) -> bool:
         """`unresolved` is the answer if a variable stands for nothing in this request."""
         parts = self.ready

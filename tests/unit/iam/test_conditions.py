@@ -153,6 +153,7 @@ def test_null_asks_whether_there_is_a_value() -> None:
     assert holds("Null", "false", "x")
     assert not holds("Null", "False", ABSENT)
     assert holds("Null", ["true", "false"], "x")
+    assert holds("Null", "TRUE", ABSENT)
 
 
 def test_values_may_have_variables() -> None:
