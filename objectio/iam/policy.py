@@ -274,7 +274,7 @@ class _Reader:
 
     def _check_resource(self, text: str) -> None:
         if self._kind == "identity":
-            if text != "*" and not text.startswith("arn:") and not text.startswith("*"):
+            if not text.startswith(("arn:", "*")):
                 raise MalformedPolicy(f'Resource {text} must be in ARN format or "*".')
             return
         match = _BUCKET_ARN.fullmatch(text)

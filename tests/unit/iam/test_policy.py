@@ -78,6 +78,21 @@ def test_a_resource_is_matched_with_regard_to_case() -> None:
     assert not allows({"Resource": "arn:aws:s3:::b"})
 
 
+def test_several_of_a_kind_are_alternatives() -> None:
+    assert allows({"Action": ["s3:PutObject", "s3:GetObject"]})
+    assert allows({"Resource": ["arn:aws:s3:::c/*", "arn:aws:s3:::b/*"]})
+    turned = {"Effect": "Allow", "NotAction": ["s3:Put*", "s3:Get*"], "Resource": "*"}
+    assert not ask(turned).allowed
+    turned = {"Effect": "Allow", "Action": "*", "NotResource": ["arn:aws:s3:::c*", "*b/k"]}
+    assert not ask(turned).allowed
+
+
+def test_a_resource_of_an_identitys_policy_is_an_arn() -> None:
+    for text in ("b/*", "s3:::b", ""):
+        with pytest.raises(MalformedPolicy):
+            Policy.parse(document({**ALLOW, "Resource": text}), kind="identity")
+
+
 def test_elements_can_be_turned_around() -> None:
     turned = {"Effect": "Allow", "NotAction": "s3:Put*", "NotResource": "arn:aws:s3:::c/*"}
     assert ask(turned).allowed
@@ -211,6 +226,8 @@ def without(statement: dict[str, Any], *names: str, **more: Any) -> dict[str, An
         document(without(RESOURCE, "Principal", NotPrincipal={"AWS": "111122223333"})),
         document({**RESOURCE, "Action": []}),
         document({**RESOURCE, "Action": [1]}),
+        document({**RESOURCE, "Action": ["s3:GetObject", 1]}),
+        document({**RESOURCE, "Action": ["s3:GetObject", ""]}),
         document({**RESOURCE, "Action": ""}),
         document({**RESOURCE, "Action": "GetObject"}),
         document({**RESOURCE, "Action": "s3:Get Object"}),
