@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
-from objectio.abc.api import ApiContext, Identity, Request
+from objectio.abc.api import ApiContext, Identity, Request, Wanted
 from objectio.errors import NotFound
-from objectio.iam.admin import IdentityAdmin
+from objectio.iam.admin import Group, IdentityAdmin, User
 from objectio_api_iam.errors import Refusal
 from objectio_api_iam.form import Form
 from objectio_api_iam.oidc import TokenVerifier
@@ -141,6 +141,23 @@ async def group_arn(call: Call) -> str:
     except NotFound:
         return call.arn("group", name)
     return group.arn
+
+
+async def authorize_rename(
+    call: Call, kind: Literal["user", "group"], find: Callable[[], Awaitable[User | Group]]
+) -> tuple[str, str]:
+    """The new name and path, "" for those that stay. Policies name users by their ARNs, so whoever
+    renames one must be allowed to do so with what it is and with what it becomes (IAM API
+    reference, UpdateUser): else a user would become another one whose rights are still written
+    somewhere."""
+    title = f"New{kind.capitalize()}Name"
+    new_name = call.name(title) if title in call.form else ""
+    new_path = call.path("NewPath") if "NewPath" in call.form else ""
+    former = await find()
+    becomes = call.arn(kind, new_name or former.name, new_path or former.path)
+    if becomes != former.arn:
+        await call.request.trust(Wanted(f"iam:{call.action}", becomes))
+    return new_name, new_path
 
 
 def given_arn(parameter: str) -> Resource:

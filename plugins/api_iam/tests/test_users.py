@@ -117,6 +117,32 @@ def test_a_user_may_manage_only_what_it_is_given(account):
         )
 
 
+def test_nobody_becomes_who_they_may_not_make(account):
+    """Policies go by names, and some outlive whom they were written for."""
+    own = f"arn:aws:iam::{account.id}:user/ann"
+    ann = account.user("ann", allow("iam:UpdateUser", own))
+    for new in ({"NewUserName": "boss"}, {"NewPath": "/bosses/"}):
+        refused(
+            lambda new=new: ann.iam.update_user(UserName="ann", **new),
+            code="AccessDenied",
+            status=403,
+        )
+    ann.iam.update_user(UserName="ann", NewUserName="ann", NewPath="/")
+    account.iam.create_group(GroupName="few")
+    account.iam.put_user_policy(
+        UserName="ann",
+        PolicyName="more",
+        PolicyDocument=json.dumps(allow("iam:UpdateGroup", f"arn:aws:iam::{account.id}:group/few")),
+    )
+    refused(
+        lambda: ann.iam.update_group(GroupName="few", NewGroupName="many"),
+        code="AccessDenied",
+        status=403,
+    )
+    account.iam.update_user(UserName="ann", NewUserName="boss")
+    account.iam.update_group(GroupName="few", NewGroupName="many")
+
+
 def test_the_root_may_ask_for_itself(account):
     user = account.iam.get_user()["User"]
     assert user["Arn"] == f"arn:aws:iam::{account.id}:root"

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from objectio.iam.admin import Group
-from objectio_api_iam.call import Call, Route, everything, group_arn, new, user_arn
+from objectio_api_iam.call import (
+    Call,
+    Route,
+    authorize_rename,
+    everything,
+    group_arn,
+    new,
+    user_arn,
+)
 from objectio_api_iam.operations.users import show_user
 from objectio_api_iam.xml import Value, timestamp
 
@@ -40,13 +48,13 @@ async def list_groups(call: Call) -> Value:
 
 
 async def update_group(call: Call) -> None:
-    form = call.form
-    await call.admin.update_group(
-        call.account,
-        call.name("GroupName"),
-        new_name=call.name("NewGroupName") if "NewGroupName" in form else "",
-        new_path=call.path("NewPath") if "NewPath" in form else "",
-    )
+    name = call.name("GroupName")
+
+    async def find() -> Group:
+        return (await call.admin.get_group(call.account, name))[0]
+
+    new_name, new_path = await authorize_rename(call, "group", find)
+    await call.admin.update_group(call.account, name, new_name=new_name, new_path=new_path)
 
 
 async def delete_group(call: Call) -> None:

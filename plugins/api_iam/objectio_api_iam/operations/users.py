@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from objectio.iam.admin import AccessKey, User
-from objectio_api_iam.call import Call, Route, everything, new, user_arn
+from objectio_api_iam.call import Call, Route, authorize_rename, everything, new, user_arn
 from objectio_api_iam.errors import Refusal
 from objectio_api_iam.xml import Value, timestamp
 
@@ -56,13 +56,11 @@ async def list_users(call: Call) -> Value:
 
 
 async def update_user(call: Call) -> None:
-    form = call.form
-    await call.admin.update_user(
-        call.account,
-        call.name("UserName"),
-        new_name=call.name("NewUserName") if "NewUserName" in form else "",
-        new_path=call.path("NewPath") if "NewPath" in form else "",
+    name = call.name("UserName")
+    new_name, new_path = await authorize_rename(
+        call, "user", lambda: call.admin.get_user(call.account, name)
     )
+    await call.admin.update_user(call.account, name, new_name=new_name, new_path=new_path)
 
 
 async def delete_user(call: Call) -> None:
