@@ -25,6 +25,8 @@ LazyValues = Callable[[], Values]
 _VARIABLE: Final = re.compile(r"\$\{([^{}]*)\}")
 _VARIABLE_NAME: Final = re.compile(r"\s*([^\s,'][^,']*?)\s*(?:,\s*'([^']*)'\s*)?")
 _ESCAPED: Final = frozenset("*?$")
+_ESCAPES: Final = re.compile(r"\$\{[*?$]\}")
+_SEARCH_COST_MIN: Final = 32
 
 
 class MalformedPolicy(InvalidRequest):
@@ -63,33 +65,59 @@ _Item = str | Variable | type[_Wild]
 
 
 class _Part(NamedTuple):
-    """What stands between two stars. `regex` if there are single wildcards in it."""
+    """What stands between two stars: runs of characters that are given, by where they begin, and
+    between them single ones that are not. `regex` if it is searched for and always the same."""
 
-    text: str
-    regex: re.Pattern[str] | None
+    runs: tuple[tuple[int, str], ...]
     length: int
+    regex: re.Pattern[str] | None = None
 
     def at(self, text: str, position: int) -> bool:
-        if self.regex is None:
-            return text.startswith(self.text, position)
-        return self.regex.match(text, position) is not None
+        return all(text.startswith(run, position + offset) for offset, run in self.runs)
 
     def find(self, text: str, start: int, stop: int) -> int:
         """Where its leftmost occurrence ends; -1 if there is none."""
-        if self.regex is None:
-            found = text.find(self.text, start, stop)
-            return found + self.length if found >= 0 else -1
-        match = self.regex.search(text, start, stop)
-        return match.end() if match is not None else -1
+        if self.regex is not None:
+            match = self.regex.search(text, start, stop)
+            return match.end() if match is not None else -1
+        last = stop - self.length
+        if not self.runs:
+            return start + self.length if start <= last else -1
+        offset, rarest = max(self.runs, key=lambda run: len(run[1]))
+        end = last + offset + len(rarest)
+        at = start
+        while (found := text.find(rarest, at + offset, end)) >= 0:
+            at = found - offset
+            if len(self.runs) == 1 or self.at(text, at):
+                return at + self.length
+            at += 1
+        return -1
 
 
-def _part(items: Sequence[str | type[_Wild]]) -> _Part:
-    if all(isinstance(item, str) for item in items):
-        text = "".join(item for item in items if isinstance(item, str))
-        return _Part(text, None, len(text))
+def _part(items: Sequence[str | type[_Wild]], *, searched: bool) -> _Part:
+    runs: list[tuple[int, str]] = []
+    length = 0
+    for item in items:
+        if not isinstance(item, str):
+            length += 1
+            continue
+        if runs and runs[-1][0] + len(runs[-1][1]) == length:
+            runs[-1] = runs[-1][0], runs[-1][1] + item
+        elif item:
+            runs.append((length, item))
+        length += len(item)
+    if not searched or len(runs) < 2:
+        return _Part(tuple(runs), length)
     source = "".join(re.escape(item) if isinstance(item, str) else "." for item in items)
-    length = sum(len(item) if isinstance(item, str) else 1 for item in items)
-    return _Part("", re.compile(source, re.DOTALL), length)
+    return _Part(tuple(runs), length, re.compile(source, re.DOTALL))
+
+
+def search_cost(text: str) -> int:
+    """How much work it may be to look for what stands between two stars of `text` and has single
+    wildcards: in the worst case, so many steps for each character that it is compared with. All
+    else is found as fast as it is read."""
+    pieces = _ESCAPES.sub("-", text).split("*")[1:-1]
+    return sum(max(_SEARCH_COST_MIN, len(each)) for each in pieces if "?" in each.strip("?"))
 
 
 def _matches(parts: Sequence[_Part], text: str) -> bool:
@@ -118,30 +146,50 @@ class Pattern:
 
     def matches(self, text: str, lookup: Lookup, *, unresolved: bool = False) -> bool:
         """`unresolved` is the answer if a variable stands for nothing in this request."""
-        parts = self.ready
-        if parts is None:
-            resolved = self._resolve(lookup)
-            if resolved is None:
-                return unresolved
-            parts = resolved
-        return _matches(parts, text.lower() if self.fold else text)
+        text = text.lower() if self.fold else text
+        if self.ready is not None:
+            return _matches(self.ready, text)
+        values = self._values(lookup)
+        if values is None:
+            return unresolved
+        # Whoever asks may have chosen the values: nothing is put together that is too long to fit.
+        if self._shortest(values) > len(text):
+            return False
+        return _matches(self._resolve(values), text)
 
-    def _resolve(self, lookup: Lookup) -> tuple[_Part, ...] | None:
-        parts = []
-        for items in self.parts:
-            part: list[str | type[_Wild]] = []
-            for item in items:
-                if isinstance(item, Variable):
-                    values = lookup(item.key)
-                    # A key of several values is no value.
-                    value = values[0] if len(values) == 1 else item.default
-                    if value is None or len(values) > 1:
-                        return None
-                    part.append(value.lower() if self.fold else value)
-                else:
-                    part.append(item)
-            parts.append(_part(part))
-        return tuple(parts)
+    def _values(self, lookup: Lookup) -> dict[Variable, str] | None:
+        """What the variables stand for; None if one of them has nothing to stand for."""
+        found: dict[Variable, str] = {}
+        for item in (item for items in self.parts for item in items):
+            if isinstance(item, Variable) and item not in found:
+                values = lookup(item.key)
+                # A key of several values is no value.
+                value = values[0] if len(values) == 1 else item.default
+                if value is None or len(values) > 1:
+                    return None
+                found[item] = value.lower() if self.fold else value
+        return found
+
+    def _shortest(self, values: Mapping[Variable, str]) -> int:
+        """How long a text is at least that matches."""
+        return sum(
+            len(values[item])
+            if isinstance(item, Variable)
+            else len(item)
+            if isinstance(item, str)
+            else 1
+            for items in self.parts
+            for item in items
+        )
+
+    def _resolve(self, values: Mapping[Variable, str]) -> tuple[_Part, ...]:
+        return tuple(
+            _part(
+                [values[item] if isinstance(item, Variable) else item for item in items],
+                searched=False,
+            )
+            for items in self.parts
+        )
 
 
 def compile_pattern(
@@ -169,7 +217,11 @@ def compile_pattern(
     ready = None
     if not keys:
         ready = tuple(
-            _part([item for item in part if not isinstance(item, Variable)]) for part in parts
+            _part(
+                [item for item in part if not isinstance(item, Variable)],
+                searched=0 < at < len(parts) - 1,
+            )
+            for at, part in enumerate(parts)
         )
     return Pattern(text, tuple(tuple(part) for part in parts), ready, keys, fold)
 

@@ -25,6 +25,7 @@ from objectio.iam.patterns import (
     Pattern,
     Values,
     compile_pattern,
+    search_cost,
 )
 
 Kind = Literal["identity", "resource", "trust"]
@@ -35,6 +36,9 @@ POLICY_BYTES_MAX: Final[Mapping[Kind, int]] = {
     "resource": 20 * 1024,
     "trust": 4 * 1024,
 }
+SEARCH_COST_MAX: Final = 512
+"""Of all that a document has to look for between stars (`search_cost`): no request is to be slow for
+what a policy says, whoever chose the policy and the request."""
 VERSION_WITH_VARIABLES: Final = "2012-10-17"
 _VERSIONS: Final = ("2008-10-17", VERSION_WITH_VARIABLES)
 
@@ -203,6 +207,12 @@ class _Reader:
         self._bucket = bucket
         self._variables = variables
         self._sids: set[str] = set()
+        self._search_cost = 0
+
+    def _spend(self, text: str) -> None:
+        self._search_cost += search_cost(text)
+        if self._search_cost > SEARCH_COST_MAX:
+            raise MalformedPolicy('Policy has too many "?" between "*"')
 
     def statement(self, source: Any) -> Statement:
         if not isinstance(source, dict):
@@ -266,6 +276,7 @@ class _Reader:
         value, turned = _one_of(source, "Resource", "NotResource")
         patterns = []
         for text in _texts(value, "Resource"):
+            self._spend(text)
             pattern = compile_pattern(text, variables=self._variables)
             self._check_resource(text)
             self.keys |= pattern.keys
@@ -294,10 +305,13 @@ class _Reader:
             if not isinstance(by_key, dict) or not by_key:
                 raise MalformedPolicy(f"Condition {operator} must be an object")
             for key, value in by_key.items():
+                values = _scalars(value, key)
+                for text in values:
+                    self._spend(text)
                 condition = compile_condition(
                     operator,
                     key,
-                    _scalars(value, key),
+                    values,
                     denies=denies,
                     variables=self._variables,
                 )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectio.iam.patterns import Lookup, MalformedPolicy, compile_pattern
+from objectio.iam.patterns import Lookup, MalformedPolicy, compile_pattern, search_cost
 
 NOTHING = Lookup(dict)
 
@@ -60,6 +60,47 @@ def test_a_pattern_that_would_have_an_expression_go_back_forever_is_fast() -> No
     started = time.perf_counter()
     assert not pattern.matches("a" * 4_000, NOTHING)
     assert time.perf_counter() - started < 1
+
+
+@given(
+    pattern=st.lists(st.sampled_from(["a", "b", "*", "?", "${v:v}", "${w:w}"]), max_size=8),
+    text=st.text("ab", max_size=12),
+    v=st.text("ab", max_size=3),
+    w=st.text("ab", max_size=2),
+)
+def test_variables_between_wildcards_are_matched_as_their_values(
+    pattern: list[str], text: str, v: str, w: str
+) -> None:
+    source = "".join(pattern)
+    told = source.replace("${v:v}", v).replace("${w:w}", w)
+    expected = re.fullmatch(fnmatch.translate(told), text) is not None
+    assert compile_pattern(source).matches(text, lookup(v_v=v, w_w=w)) is expected
+
+
+@pytest.mark.parametrize("source", ["x?${v:v}", "*?${v:v}b*", "${v:v}" * 500])
+def test_long_values_of_variables_make_nothing_slow(source: str) -> None:
+    patterns = [compile_pattern(f"{source}{i}") for i in range(100)]
+    values, text = lookup(v_v="a" * 30_000), "a" * 1_000
+    started = time.perf_counter()
+    assert not any(pattern.matches(text, values) for pattern in patterns)
+    assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "cost"),
+    [
+        ("a?b*?c", 0),
+        ("*??*", 0),
+        ("*abc*", 0),
+        ("*a?*", 0),
+        ("*a?b*", 32),
+        ("*a?b*b*?b?c*d?e", 64),
+        ("*" + "a?" * 50 + "*", 100),
+        ("*a${?}*${*}?b*", 32),
+    ],
+)
+def test_what_has_to_be_looked_for_has_a_cost(text: str, cost: int) -> None:
+    assert search_cost(text) == cost
 
 
 def test_case_is_folded_on_demand() -> None:

@@ -320,6 +320,17 @@ def test_a_document_has_a_size() -> None:
         Policy.parse(document({**ALLOW, "Resource": "arn:" + "x" * 10_240}), kind="identity")
 
 
+@pytest.mark.parametrize("like", ["*" + "?a" * 400 + "b*", *[["*a?b*", "*c?d*x"] * 10]])
+def test_a_policy_that_would_make_requests_slow_is_refused(like: Any) -> None:
+    """Whoever owns a bucket chooses its policy, and sends what it is compared with."""
+    condition = {"StringLike": {"aws:UserAgent": like}}
+    with pytest.raises(MalformedPolicy):
+        Policy.parse(document({**ALLOW, "Condition": condition}), kind="identity")
+    texts = [like] if isinstance(like, str) else like
+    with pytest.raises(MalformedPolicy):
+        Policy.parse(document({**ALLOW, "Resource": texts}), kind="identity")
+
+
 def test_it_says_which_keys_it_asks_for() -> None:
     statement = {
         **ALLOW,
