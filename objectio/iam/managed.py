@@ -1,5 +1,5 @@
-"""Managed policies that are there from the beginning, under the ARNs that AWS has given them. Those
-that say the same here: of the services that there are."""
+"""Managed policies that are there from the beginning: those of AWS which say the same here, of the
+services that there are, and four of our own for the most common wishes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,30 @@ from typing import Final
 from objectio.iam.admin import ManagedPolicy
 
 
-def _policy(number: int, name: str, actions: list[str], path: str = "/") -> ManagedPolicy:
+def _policy(number: int, name: str, actions: list[str], description: str = "") -> ManagedPolicy:
     statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
     return ManagedPolicy(
         account="aws",
         name=name,
-        path=path,
+        path="/",
         id=f"ANPA{number:016}",
         created_ms=0,
         document=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+        description=description,
     )
+
+
+_DIAGNOSTICS: Final = [
+    "admin:Diagnose",
+    "admin:GetCluster*",
+    "admin:GetDisk",
+    "admin:GetJournal",
+    "admin:GetRebalance",
+    "admin:GetRepair",
+    "admin:GetScrub",
+    "admin:ListDisks",
+]
+"""What says how the storage is, and nothing of who uses it."""
 
 
 _ALL: Final = (
@@ -31,6 +45,10 @@ _ALL: Final = (
     _policy(7, "IAMReadOnlyAccess", ["iam:Get*", "iam:List*"]),
     _policy(8, "AmazonSNSFullAccess", ["sns:*"]),
     _policy(9, "AmazonSNSReadOnlyAccess", ["sns:GetTopicAttributes", "sns:List*"]),
+    _policy(10, "readonly", ["s3:Get*", "s3:List*"], "Reads every bucket of the account."),
+    _policy(11, "readwrite", ["s3:*"], "Does anything with the buckets of the account."),
+    _policy(12, "admin", ["*"], "Does anything that the account may."),
+    _policy(13, "diagnostics", _DIAGNOSTICS, "Looks at the state of the storage."),
 )
 POLICIES: Final = {policy.arn: policy for policy in _ALL}
 

@@ -9,18 +9,13 @@ import msgspec
 
 from objectio import errors
 from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Response, Scope, Send
-from objectio_api_admin.routes import (
-    ARN,
-    BODY_BYTES_MAX,
-    PREFIX,
-    MalformedRequest,
-    Operation,
-    Order,
-    find,
-)
+from objectio_api_admin.routes import ARN, BODY_BYTES_MAX, PREFIX, find
+from objectio_api_admin.shapes import MalformedRequest, Operation, Order
 
 _MOUNTS: Final = (Mount(PREFIX),)
 _RETRY_AFTER_SECONDS: Final = 1
+# Of requests that no state of the store would make right either.
+_WRONG: Final = frozenset({"ValidationError", "MalformedPolicyDocument", "InvalidBucketName"})
 _TOLD: Final = (errors.InvalidRequest, errors.NotFound, errors.AlreadyExists, errors.NotEmpty)
 _T = TypeVar("_T")
 _encode: Final = msgspec.json.Encoder().encode
@@ -76,7 +71,7 @@ class AdminFrontEnd:
         route = operation.route
         return Access(
             action=f"admin:{route.action}",
-            resource=ARN + route.resource.format(osd=operation.osd, name=operation.name),
+            resource=ARN + operation.resource,
             operation=operation,
             body_bytes_max=BODY_BYTES_MAX if route.body is not None else 0,
         )
@@ -90,7 +85,7 @@ class AdminFrontEnd:
         route = operation.route
         said: int | Order = operation.osd
         if route.asks == "context":
-            said = Order(operation.name, await _read(request, route.body))
+            said = Order(operation.names, await _read(request, route.body))
         body = _encode(await route.answer(asked, said))
         headers = _headers(request.request_id, body)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -98,6 +93,8 @@ class AdminFrontEnd:
 
     def error(self, error: Exception, scope: Scope, request_id: str) -> Response:
         status = _find(_STATUSES, error) or 500
+        if isinstance(error, errors.InvalidRequest) and error.fields.get("reason") in _WRONG:
+            status = 400
         code = "InternalError" if status == 500 else type(error).__name__
         body = _encode({"error": {"code": code, "message": _message(error)}})
         if scope["method"] == "HEAD":

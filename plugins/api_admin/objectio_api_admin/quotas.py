@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from objectio.abc.admin import QuotaAdmin
 from objectio.abc.api import ApiContext
-from objectio.errors import NotFound, OperationNotImplemented
+from objectio.errors import OperationNotImplemented
+from objectio_api_admin.shapes import Order, canonical_id_of
 
-if TYPE_CHECKING:
-    from objectio_api_admin.routes import Order
-
-_ROOT_ACCOUNT: Final = "000000000000"
-_ROOT_OWNER: Final = "root"
 _BOUND_MAX: Final = (1 << 63) - 1
 
 Bound = Annotated[int, msgspec.Meta(ge=0, le=_BOUND_MAX)]
@@ -39,25 +35,14 @@ async def set_bucket_quota(context: ApiContext, order: Order) -> Any:
 
 
 async def account_quota(context: ApiContext, order: Order) -> Any:
-    return await _quotas(context).account_quota(await _owner(context, order.name))
+    return await _quotas(context).account_quota(await canonical_id_of(context, order.name))
 
 
 async def set_account_quota(context: ApiContext, order: Order) -> Any:
     wanted: NewQuota = order.body
-    quotas, owner = _quotas(context), await _owner(context, order.name)
+    quotas, owner = _quotas(context), await canonical_id_of(context, order.name)
     await quotas.set_account_quota(owner, wanted.bytes_max, wanted.objects_max)
     return await quotas.account_quota(owner)
-
-
-async def _owner(context: ApiContext, account: str) -> str:
-    """The canonical id of an account."""
-    if account == _ROOT_ACCOUNT:
-        return _ROOT_OWNER
-    if context.identities is not None:
-        for each in await context.identities.list_accounts():
-            if each.id == account:
-                return str(each.canonical_id)
-    raise NotFound(f"there is no account {account}", kind="account")
 
 
 def _quotas(context: ApiContext) -> QuotaAdmin:

@@ -2,68 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final, Literal
-
-import msgspec
+from typing import Any, Final
 
 from objectio.abc.admin import ClusterView, StorageAdmin
-from objectio.abc.api import Account, ApiContext
-from objectio.errors import (
-    InvalidRequest,
-    MethodNotAllowed,
-    NotEmpty,
-    NotFound,
-    OperationNotImplemented,
-)
-from objectio.iam.admin import IdentityAdmin
-from objectio_api_admin import quotas
+from objectio.errors import MethodNotAllowed, NotFound
+from objectio_api_admin import accounts, buckets, identities, policies, quotas
+from objectio_api_admin.shapes import OSD, PARAMETERS, MalformedRequest, Operation, Route
 
 PREFIX: Final = "/_admin"
 ARN: Final = "arn:objectio:admin:::"
-OSD: Final = "{osd}"
-NAME: Final = "{name}"
 BODY_BYTES_MAX: Final = 64 * 1024
-
-_OSD_DIGITS_MAX: Final = 9
-_NAMED: Final = frozenset({"accounts", "buckets"})
-"""What a name follows in a path."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """`path` is below the prefix and may have `{osd}` or `{name}` as a segment; `resource` is the end
-    of the ARN, likewise. `answer` makes the value that is sent as JSON, out of what the context has
-    by the name `asks`, and of the OSD, which is -1 where the path has none. One that asks for the
-    whole `context` is given the `Order` in place of the OSD. `body` is what it takes as JSON."""
-
-    method: str
-    path: str
-    action: str
-    resource: str
-    answer: Callable[[Any, Any], Awaitable[Any]]
-    asks: Literal["admin", "cluster", "context"] = "admin"
-    body: type[msgspec.Struct] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    route: Route
-    osd: int = -1
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """The name in the path, and the body as the route says its type."""
-
-    name: str
-    body: Any
-
-
-class MalformedRequest(InvalidRequest):
-    """A request that no state of the store would make right."""
 
 
 async def _disks(admin: StorageAdmin, osd: int) -> Any:
@@ -89,58 +37,7 @@ async def _cluster_map(cluster: ClusterView, osd: int) -> Any:
     return await cluster.cluster_map()
 
 
-class NewAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is left out is made."""
-
-    display_name: str
-    id: str = ""
-    canonical_id: str = ""
-    email: str = ""
-    access_key: str = ""
-    secret_key: str = ""
-
-
-async def _accounts(context: ApiContext, order: Order) -> Any:
-    return {"accounts": [_shown(each) for each in await _identities(context).list_accounts()]}
-
-
-async def _create_account(context: ApiContext, order: Order) -> Any:
-    wanted: NewAccount = order.body
-    account, key = await _identities(context).create_account(
-        wanted.display_name,
-        account=wanted.id,
-        canonical_id=wanted.canonical_id,
-        email=wanted.email,
-        access_key=wanted.access_key,
-        secret_key=wanted.secret_key,
-    )
-    return {**_shown(account), "access_key": key.key.access_key, "secret_key": key.secret_key}
-
-
-async def _delete_account(context: ApiContext, order: Order) -> Any:
-    identities = _identities(context)
-    for account in await identities.list_accounts():
-        if account.id == order.name:
-            owned = await context.objects.list_buckets(owner=account.canonical_id, limit=1)
-            if owned:
-                raise NotEmpty(f"account {account.id} owns buckets: {owned[0].name}")
-            await identities.delete_account(account.id)
-            return _shown(account)
-    raise NotFound(f"there is no account {order.name}", kind="account")
-
-
-def _identities(context: ApiContext) -> IdentityAdmin:
-    if context.identities is None:
-        raise OperationNotImplemented("no identities are managed from this node")
-    found: IdentityAdmin = context.identities
-    return found
-
-
-def _shown(account: Account) -> dict[str, str]:
-    return account._asdict()
-
-
-ROUTES: Final = (
+_STORAGE: Final = (
     Route("GET", "/v1/disks", "ListDisks", "disk/*", _disks),
     Route("GET", "/v1/disks/{osd}", "GetDisk", "disk/{osd}", _disk),
     Route(
@@ -179,22 +76,25 @@ ROUTES: Final = (
     Route("GET", "/v1/doctor", "Diagnose", "doctor", _findings),
     Route("GET", "/v1/cluster", "GetCluster", "cluster", _cluster, "cluster"),
     Route("GET", "/v1/cluster/map", "GetClusterMap", "cluster", _cluster_map, "cluster"),
-    Route("GET", "/v1/accounts", "ListAccounts", "account/*", _accounts, "context"),
+)
+
+_ACCOUNTS: Final = (
+    Route("GET", "/v1/accounts", "ListAccounts", "account/*", accounts.list_accounts, "context"),
     Route(
         "POST",
         "/v1/accounts",
         "CreateAccount",
         "account/*",
-        _create_account,
+        accounts.create_account,
         "context",
-        body=NewAccount,
+        body=accounts.NewAccount,
     ),
     Route(
         "POST",
         "/v1/accounts/{name}/delete",
         "DeleteAccount",
         "account/{name}",
-        _delete_account,
+        accounts.delete_account,
         "context",
     ),
     Route(
@@ -213,6 +113,262 @@ ROUTES: Final = (
         quotas.set_account_quota,
         "context",
         body=quotas.NewQuota,
+    ),
+)
+
+_IDENTITIES: Final = (
+    Route(
+        "GET",
+        "/v1/accounts/{name}/users",
+        "ListUsers",
+        "account/{name}/user/*",
+        identities.list_users,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users",
+        "CreateUser",
+        "account/{name}/user/*",
+        identities.create_user,
+        "context",
+        body=identities.NewUser,
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/users/{user}",
+        "GetUser",
+        "account/{name}/user/{user}",
+        identities.get_user,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/update",
+        "UpdateUser",
+        "account/{name}/user/{user}",
+        identities.update_user,
+        "context",
+        body=identities.ChangedUser,
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/delete",
+        "DeleteUser",
+        "account/{name}/user/{user}",
+        identities.delete_user,
+        "context",
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/users/{user}/groups",
+        "ListGroupsForUser",
+        "account/{name}/user/{user}",
+        identities.groups_of_user,
+        "context",
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/users/{user}/keys",
+        "ListAccessKeys",
+        "account/{name}/user/{user}",
+        identities.list_keys,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/keys",
+        "CreateAccessKey",
+        "account/{name}/user/{user}",
+        identities.create_key,
+        "context",
+        body=identities.NewKey,
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/keys/{key}/enable",
+        "EnableAccessKey",
+        "account/{name}/user/{user}",
+        identities.enable_key,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/keys/{key}/disable",
+        "DisableAccessKey",
+        "account/{name}/user/{user}",
+        identities.disable_key,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/keys/{key}/delete",
+        "DeleteAccessKey",
+        "account/{name}/user/{user}",
+        identities.delete_key,
+        "context",
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/groups",
+        "ListGroups",
+        "account/{name}/group/*",
+        identities.list_groups,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups",
+        "CreateGroup",
+        "account/{name}/group/*",
+        identities.create_group,
+        "context",
+        body=identities.NewGroup,
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/groups/{group}",
+        "GetGroup",
+        "account/{name}/group/{group}",
+        identities.get_group,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups/{group}/delete",
+        "DeleteGroup",
+        "account/{name}/group/{group}",
+        identities.delete_group,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups/{group}/users/{user}/add",
+        "AddUserToGroup",
+        "account/{name}/group/{group}",
+        identities.add_to_group,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups/{group}/users/{user}/remove",
+        "RemoveUserFromGroup",
+        "account/{name}/group/{group}",
+        identities.remove_from_group,
+        "context",
+    ),
+)
+
+_POLICIES: Final = (
+    Route(
+        "GET",
+        "/v1/accounts/{name}/policies",
+        "ListPolicies",
+        "account/{name}/policy/*",
+        policies.list_policies,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/policies",
+        "CreatePolicy",
+        "account/{name}/policy/*",
+        policies.create_policy,
+        "context",
+        body=policies.NewPolicy,
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/policies/{policy}",
+        "GetPolicy",
+        "account/{name}/policy/{policy}",
+        policies.get_policy,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/policies/{policy}/delete",
+        "DeletePolicy",
+        "account/{name}/policy/{policy}",
+        policies.delete_policy,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/policies/{policy}/attach",
+        "AttachUserPolicy",
+        "account/{name}/user/{user}",
+        policies.attach_to_user,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/policies/{policy}/detach",
+        "DetachUserPolicy",
+        "account/{name}/user/{user}",
+        policies.detach_from_user,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups/{group}/policies/{policy}/attach",
+        "AttachGroupPolicy",
+        "account/{name}/group/{group}",
+        policies.attach_to_group,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups/{group}/policies/{policy}/detach",
+        "DetachGroupPolicy",
+        "account/{name}/group/{group}",
+        policies.detach_from_group,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/simulate",
+        "SimulatePolicy",
+        "account/{name}/policy/*",
+        policies.simulate_policy,
+        "context",
+        body=policies.Simulation,
+    ),
+)
+
+_BUCKETS: Final = (
+    Route(
+        "GET",
+        "/v1/buckets",
+        "ListBuckets",
+        "bucket/*",
+        buckets.list_buckets,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/buckets",
+        "CreateBucket",
+        "bucket/*",
+        buckets.create_bucket,
+        "context",
+        body=buckets.NewBucket,
+    ),
+    Route(
+        "GET",
+        "/v1/buckets/{name}",
+        "GetBucket",
+        "bucket/{name}",
+        buckets.get_bucket,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/buckets/{name}/delete",
+        "DeleteBucket",
+        "bucket/{name}",
+        buckets.delete_bucket,
+        "context",
     ),
     Route(
         "GET",
@@ -233,42 +389,46 @@ ROUTES: Final = (
     ),
 )
 
-_BY_PATH: Final[dict[tuple[str, ...], dict[str, Route]]] = {}
+ROUTES: Final = (*_STORAGE, *_ACCOUNTS, *_IDENTITIES, *_POLICIES, *_BUCKETS)
+
+_Template = tuple[str, ...]
+_BY_LENGTH: Final[dict[int, dict[_Template, dict[str, Route]]]] = {}
 for _route in ROUTES:
-    _BY_PATH.setdefault(tuple(_route.path.split("/")[1:]), {})[_route.method] = _route
+    _template = tuple(_route.path.split("/")[1:])
+    _BY_LENGTH.setdefault(len(_template), {}).setdefault(_template, {})[_route.method] = _route
 
 
 def find(method: str, path: bytes, query: bytes) -> Operation:
-    """`path` is raw: nothing that an operator may name needs an escape, so none is taken."""
+    """`path` is raw: a name is escaped where it must be, and nothing else may be."""
     try:
         segments = path.decode("ascii").removeprefix(PREFIX).split("/")[1:]
     except UnicodeDecodeError:
         segments = []
-    osd, name = -1, ""
-    if len(segments) > 2 and segments[1] == "disks":
-        osd = _osd(segments[2])
-        segments[2] = OSD
-    elif len(segments) > 2 and segments[1] in _NAMED:
-        name = _name(segments[2])
-        segments[2] = NAME
-    by_method = _BY_PATH.get(tuple(segments))
-    if by_method is None:
-        raise NotFound("there is no such thing to ask for", kind="path")
+    template, by_method = _match(segments)
+    try:
+        read = {
+            word: PARAMETERS[word](segment)
+            for word, segment in zip(template, segments, strict=True)
+            if word in PARAMETERS
+        }
+    except UnicodeDecodeError:
+        raise NotFound("this is no name", kind="path") from None
     route = by_method.get(method)
     if route is None:
         raise MethodNotAllowed("method", method=method, allowed=sorted(by_method))
     if query:
         raise MalformedRequest("a query string means nothing here")
-    return Operation(route, osd, name)
+    words = route.resource.split("/")
+    resource = "/".join(read[word][1] if word in read else word for word in words)
+    osd = int(read[OSD][0]) if OSD in read else -1
+    return Operation(route, resource, osd, {word[1:-1]: name for word, (name, _) in read.items()})
 
 
-def _osd(text: str) -> int:
-    if not text.isdecimal() or not text.isascii() or len(text) > _OSD_DIGITS_MAX:
-        raise NotFound("an OSD is named by its number", kind="osd")
-    return int(text)
-
-
-def _name(text: str) -> str:
-    if not text or not text.isprintable() or "%" in text:
-        raise NotFound("this is no name", kind="path")
-    return text
+def _match(segments: list[str]) -> tuple[_Template, dict[str, Route]]:
+    for template, by_method in _BY_LENGTH.get(len(segments), {}).items():
+        if all(
+            word in PARAMETERS or word == segment
+            for word, segment in zip(template, segments, strict=True)
+        ):
+            return template, by_method
+    raise NotFound("there is no such thing to ask for", kind="path")

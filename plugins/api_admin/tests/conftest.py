@@ -149,6 +149,33 @@ class WrittenAdmin:
         return ClusterMap(epoch=3, osds=(Osd(id=OsdId(0), host="h"),))
 
 
+FILLED = {
+    "{osd}": "3",
+    "{name}": "123456789012",
+    "{user}": "ann%40home",
+    "{group}": "readers",
+    "{key}": "AKEY",
+    "{policy}": "readonly",
+}
+
+
+@pytest.fixture
+def fill():
+    """`fill(text)`: a path, or the resource of a route, with something for each of its names."""
+
+    def fill_(text, escaped=True):
+        for word, name in FILLED.items():
+            text = text.replace(word, name if escaped else name.replace("%40", "@"))
+        return text
+
+    return fill_
+
+
+@pytest.fixture
+def path_of(fill):
+    return lambda route: f"/_admin{fill(route.path)}"
+
+
 @pytest.fixture
 def admin():
     return WrittenAdmin()
@@ -178,14 +205,20 @@ class WrittenQuotas:
 
 
 @pytest.fixture
-def front_end(admin):
+def identities():
+    return memory_identities()
+
+
+@pytest.fixture
+def front_end(admin, identities):
     return AdminFactory().build(
         ApiContext(
             objects=MemoryObjects(),
             metrics=NullMetrics(),
             admin=admin,
             cluster=admin,
-            identities=memory_identities().identities,
+            identities=identities.identities,
+            directory=identities.directory,
             quotas=WrittenQuotas(),
         )
     )

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import pytest
-from objectio_api_admin.quotas import NewQuota
-from objectio_api_admin.routes import NAME, OSD, ROUTES, NewAccount
+from objectio_api_admin import accounts, buckets, identities, policies, quotas
+from objectio_api_admin.routes import ROUTES
 
 from objectio.testing.api import FrontEndConformance, Sample
 
-BODIES = {None: b"", NewAccount: b'{"display_name": "one"}', NewQuota: b'{"bytes_max": 1}'}
+POLICY = b'{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}'
+BODIES = {
+    None: b"",
+    accounts.NewAccount: b'{"display_name": "one", "id": "123456789012"}',
+    quotas.NewQuota: b'{"bytes_max": 1}',
+    identities.NewUser: b'{"name": "ann@home"}',
+    identities.ChangedUser: b'{"path": "/staff/"}',
+    identities.NewKey: b'{"access_key": "AKEY"}',
+    identities.NewGroup: b'{"name": "readers"}',
+    policies.NewPolicy: b'{"name": "own", "document": ' + POLICY + b"}",
+    policies.Simulation: b'{"actions": ["s3:GetObject"], "resources": ["*"], "user": "ann@home"}',
+    buckets.NewBucket: b'{"name": "123456789012"}',
+}
 
 
 class TestAdmin(FrontEndConformance):
@@ -17,11 +29,11 @@ class TestAdmin(FrontEndConformance):
         return front_end
 
     @pytest.fixture
-    def samples(self):
+    def samples(self, path_of):
         return [
             Sample(
                 route.method,
-                f"/_admin{route.path.replace(OSD, '3').replace(NAME, '123456789012')}",
+                path_of(route),
                 body=BODIES[route.body],
             )
             for route in ROUTES
@@ -51,4 +63,17 @@ class TestAdmin(FrontEndConformance):
             Sample("HEAD", "/_admin/v1/disks"),
             Sample("GET", "/_admin//v1/disks"),
             Sample("GET", "/_admin/v1/../v1/disks"),
+            Sample("GET", "/_admin/v1/accounts/000000000000/users/"),
+            Sample("GET", "/_admin/v1/accounts/000000000000/users/%2F"),
+            Sample("GET", "/_admin/v1/accounts/000000000000/users/%"),
+            Sample("GET", "/_admin/v1/accounts/000000000000/users/%ff"),
+            Sample("GET", "/_admin/v1/accounts/000000000000/users/a*"),
+            Sample("GET", "/_admin/v1/accounts/000000000000/users/a%00"),
+            Sample("GET", "/_admin/v1/accounts/000000000000/users/ann/key"),
+            Sample("GET", "/_admin/v1/accounts/000000000000/users?all"),
+            Sample("DELETE", "/_admin/v1/accounts/000000000000/users/ann"),
+            Sample(
+                "GET", "/_admin/v1/accounts/000000000000/policies/arn:aws:iam::aws:policy/readonly"
+            ),
+            Sample("GET", "/_admin/v1/buckets//quota"),
         ]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from objectio_api_admin.frontend import AdminFactory
-from objectio_api_admin.routes import NAME, OSD, ROUTES
+from objectio_api_admin.routes import ROUTES
+from objectio_api_admin.shapes import NAME
 
 from objectio import errors
 from objectio.abc.api import ANONYMOUS, ApiContext
@@ -25,26 +26,18 @@ every_route = pytest.mark.parametrize(
 )
 
 
-def path_of(route):
-    return f"/_admin{fill(route.path)}"
-
-
-def fill(text):
-    return text.replace(OSD, "3").replace(NAME, "123456789012")
-
-
 # Who may not. The table is the only way in, so no route can be forgotten here.
 
 
 @every_route
-def test_without_a_signature_a_route_is_closed(server, route):
+def test_without_a_signature_a_route_is_closed(server, route, path_of):
     status, body = server.ask(route.method, path_of(route))
     assert status == 403
     assert json.loads(body)["error"]["code"] == "Unauthenticated"
 
 
 @every_route
-def test_with_a_wrong_secret_a_route_is_closed(server, route):
+def test_with_a_wrong_secret_a_route_is_closed(server, route, path_of):
     access_key, secret_key = server.credentials
     wrong = secret_key[:-1] + ("a" if secret_key[-1] != "a" else "b")
     for keys, code in (
@@ -57,7 +50,7 @@ def test_with_a_wrong_secret_a_route_is_closed(server, route):
 
 
 @every_route
-async def test_nobody_but_the_root_gets_to_the_store(admin, ask, route):
+async def test_nobody_but_the_root_gets_to_the_store(admin, ask, route, path_of):
     for identity in (ANONYMOUS, NOBODY, ACCOUNT_ROOT):
         status, said = await ask(route.method, path_of(route)[len("/_admin") :], identity=identity)
         assert status == 403
@@ -66,7 +59,7 @@ async def test_nobody_but_the_root_gets_to_the_store(admin, ask, route):
 
 
 @every_route
-async def test_a_route_asks_the_gate_for_its_action(front_end, admin, route):
+async def test_a_route_asks_the_gate_for_its_action(front_end, admin, route, path_of, fill):
     asked = []
     answer = await call(
         front_end,
@@ -76,7 +69,7 @@ async def test_a_route_asks_the_gate_for_its_action(front_end, admin, route):
         allows=lambda action, resource: asked.append((action, resource)) or False,
     )
     assert answer.status == 403
-    resource = f"arn:objectio:admin:::{fill(route.resource)}"
+    resource = f"arn:objectio:admin:::{fill(route.resource, escaped=False)}"
     assert asked == [(f"admin:{route.action}", resource)]
     assert admin.asked == []
 
@@ -95,7 +88,7 @@ def test_changes_are_no_gets():
 @pytest.mark.parametrize(
     "route", [route for route in ROUTES if route.method == "GET"], ids=lambda route: route.path
 )
-def test_a_real_store_answers_each_question(server, route):
+def test_a_real_store_answers_each_question(server, route, path_of):
     status, body = server.ask(route.method, path_of(route), server.credentials)
     assert status == (404 if NAME in route.path else 200)  # there is nothing of a name yet
     assert json.loads(body)
