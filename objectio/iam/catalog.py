@@ -25,6 +25,8 @@ from objectio.iam.registry import (
 )
 
 MANAGED_POLICY_CHARS_MAX: Final = 6_144
+MANAGED_POLICIES_MAX: Final = 1_500
+PROVIDERS_MAX: Final = 100
 CLIENT_IDS_MAX: Final = 100
 THUMBPRINTS_MAX: Final = 5
 
@@ -40,6 +42,9 @@ class Catalog(Principals):
         check_document(document, "identity", MANAGED_POLICY_CHARS_MAX)
         row = rows.PolicyRow(name, path, make_id("ANPA"), self._now_ms(), document, description)
         of = await self._check_account(account)
+        await self._check_room(
+            rows.of_account(rows.POLICIES, account), MANAGED_POLICIES_MAX, "PoliciesPerAccount"
+        )
         key = rows.named(rows.POLICIES, account, name)
         try:
             await self._commit([Absent(key), Present(of)], [(key, rows.encode(row))])
@@ -90,6 +95,9 @@ class Catalog(Principals):
         )
         shown = _provider(account, row)
         of = await self._check_account(account)
+        await self._check_room(
+            rows.of_account(rows.PROVIDERS, account), PROVIDERS_MAX, "OpenIdConnectProviders"
+        )
         key = _provider_key(account, shown.arn)
         try:
             await self._commit([Absent(key), Present(of)], [(key, rows.encode(row))])

@@ -22,6 +22,7 @@ from objectio.iam.registry import (
     INLINE_POLICIES_CHARS_MAX,
     TRUST_POLICY_CHARS_MAX,
     Registry,
+    are_too_long,
     check_document,
     check_name,
     check_path,
@@ -33,6 +34,9 @@ from objectio.iam.registry import (
 )
 
 ATTACHED_MAX: Final = 20
+# IAM user guide, "IAM and AWS STS quotas".
+GROUPS_PER_USER_MAX: Final = 10
+PER_ACCOUNT_MAX: Final[Mapping[Kind, int]] = {"user": 5_000, "group": 300, "role": 1_000}
 _NAME_CHARS_MAX: Final = {"user": 64, "group": 128, "role": 64}
 _PREFIXES: Final = {"user": rows.USERS, "group": rows.GROUPS, "role": rows.ROLES}
 _DECODERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
@@ -123,6 +127,9 @@ class Principals(Registry):
             name, raw, found = await self._find("group", account, group)
             if row.id in found.members:
                 return
+            # Each request of the user asks the policies of all of them.
+            if len(await self.groups_of(account, user)) >= GROUPS_PER_USER_MAX:
+                raise too_many(f"Cannot exceed quota for GroupsPerUser: {GROUPS_PER_USER_MAX}")
             changed = msgspec.structs.replace(found, members=(*found.members, row.id))
             checks: list[Check] = [Equals(name, raw), Present(user_name)]
             await self._commit(checks, [(name, rows.encode(changed))])
@@ -235,9 +242,7 @@ class Principals(Registry):
 
         def change(row: Holder) -> dict[str, Any]:
             policies = {**row.policies, policy: document}
-            if sum(len("".join(each.split())) for each in policies.values()) > (
-                INLINE_POLICIES_CHARS_MAX
-            ):
+            if are_too_long(policies.values(), INLINE_POLICIES_CHARS_MAX):
                 raise too_many(
                     f"Maximum policy size of {INLINE_POLICIES_CHARS_MAX} bytes exceeded "
                     f"for {kind} {name}"
@@ -319,6 +324,11 @@ class Principals(Registry):
         check_path(row.path)
         of = await self._check_account(account)
         name = rows.named(_PREFIXES[kind], account, row.name)
+        await self._check_room(
+            rows.of_account(_PREFIXES[kind], account),
+            PER_ACCOUNT_MAX[kind],
+            f"{kind.capitalize()}sPerAccount",
+        )
         try:
             await self._commit([Absent(name), Present(of)], [(name, rows.encode(row))])
         except CommitConflict:

@@ -11,7 +11,7 @@ import contextlib
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from objectio.abc.kv import Absent, Check, Equals
@@ -27,6 +27,8 @@ TRIES_MAX: Final = 16
 TAGS_MAX: Final = 50
 TRUST_POLICY_CHARS_MAX: Final = 4_096
 INLINE_POLICIES_CHARS_MAX: Final = 10_240
+_KEPT_CHARS: Final = 4
+"""For each that counts."""
 
 _NAME: Final = re.compile(r"[\w+=,.@-]+", re.ASCII)
 _PATH: Final = re.compile(r"/|/[\x21-\x7e]{1,510}/")
@@ -89,6 +91,12 @@ class Registry:
     async def _list(self, prefix: bytes, decode: Callable[[bytes], R]) -> list[R]:
         return [decode(value) for _, value in await rows_of(self._kv, prefix)]
 
+    async def _check_room(self, prefix: bytes, most: int, what: str) -> None:
+        """Each gateway keeps all rows in memory, so no account may have any number of them. Those who
+        make some at the same time may get a few more."""
+        if len(await rows_of(self._kv, prefix)) >= most:
+            raise too_many(f"Cannot exceed quota for {what}: {most}")
+
     async def _check_account(self, account: str) -> bytes:
         """Its row, for a check that it is still there."""
         row = rows.account(account)
@@ -140,9 +148,18 @@ def check_tags(tags: Mapping[str, str]) -> None:
             raise invalid("A tag's key has 1 to 128 characters, its value at most 256.")
 
 
+def are_too_long(documents: Iterable[str], chars_max: int) -> bool:
+    """White space does not count, as on AWS, unless there is more of it than makes a text readable:
+    it is kept."""
+    counted = kept = 0
+    for document in documents:
+        kept += len(document)
+        counted += len("".join(document.split()))
+    return counted > chars_max or kept > _KEPT_CHARS * chars_max
+
+
 def check_document(document: str, kind: PolicyKind, chars_max: int) -> None:
-    """White space does not count, as on AWS."""
-    if len("".join(document.split())) > chars_max:
+    if are_too_long([document], chars_max):
         raise too_many(f"Maximum policy size of {chars_max} bytes exceeded.")
     try:
         Policy.parse(document.encode(), kind=kind)

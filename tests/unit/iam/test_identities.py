@@ -15,7 +15,7 @@ from objectio.errors import (
     NotEmpty,
     NotFound,
 )
-from objectio.iam import rows
+from objectio.iam import catalog, principals, rows
 from objectio.iam.credentials import root_credential
 from objectio.meta import keys
 from objectio.testing.identities import MemoryKeys, memory_identities, memory_kv
@@ -252,6 +252,48 @@ async def test_keys_of_a_user(world, identities, account):
         await identities.update_access_key(account, "", first.key.access_key, active=False)
     await identities.delete_access_key(account, "bob", first.key.access_key)
     assert find(first.key.access_key) is None
+
+
+async def test_an_account_has_only_so_much(identities, account, monkeypatch):
+    """All of it is in the memory of each gateway."""
+    monkeypatch.setattr(principals, "PER_ACCOUNT_MAX", {"user": 2, "group": 12, "role": 2})
+    monkeypatch.setattr(catalog, "MANAGED_POLICIES_MAX", 2)
+    monkeypatch.setattr(catalog, "PROVIDERS_MAX", 2)
+    other, _ = await identities.create_account("other")
+
+    async def make(account, number):
+        name = f"x{number}"
+        yield identities.create_user(account, name)
+        yield identities.create_role(account, name, TRUST)
+        yield identities.create_managed_policy(account, name, ALLOW)
+        yield identities.create_provider(account, f"https://{name}.example", client_ids=["c"])
+
+    for number in range(2):
+        async for made in make(account, number):
+            await made
+    async for made in make(account, 2):
+        with pytest.raises(InvalidRequest) as caught:
+            await made
+        assert caught.value.fields["reason"] == "LimitExceeded"
+    async for made in make(other.id, 2):
+        await made
+    for number in range(12):
+        await identities.create_group(account, f"g{number}")
+    for number in range(principals.GROUPS_PER_USER_MAX):
+        await identities.add_to_group(account, f"g{number}", "x1")
+    await identities.add_to_group(account, "g0", "x1")
+    with pytest.raises(InvalidRequest) as caught:
+        await identities.add_to_group(account, "g11", "x1")
+    assert caught.value.fields["reason"] == "LimitExceeded"
+
+
+async def test_blanks_in_policies_are_free_up_to_a_bound(identities, account):
+    await identities.create_user(account, "x")
+    await identities.put_policy(account, "user", "x", "a", ALLOW + " " * 30_000)
+    for name, blanks in (("b", 20_000), ("c", 50_000)):
+        with pytest.raises(InvalidRequest) as caught:
+            await identities.put_policy(account, "user", "x", name, ALLOW + " " * blanks)
+        assert caught.value.fields["reason"] == "LimitExceeded"
 
 
 # Policies.
