@@ -21,8 +21,8 @@ KEYS = (b"a", b"a\0", b"b/1", b"b/2")
 
 class Books:
     """What is known for sure. `there`: versions with an id of their own by (key, id), with their
-    bytes, None for a delete marker; `doubtful` are those that somebody began to delete, `gone` those of which it was
-    said that they are, `removed` those that were taken away by who asked."""
+    bytes, None for a delete marker; `doubtful` are those that somebody began to delete, `gone` those
+    of which it was said that they are, `removed` those that were taken away by who asked."""
 
     def __init__(self):
         self.there = {}
