@@ -78,7 +78,7 @@ class Identity(NamedTuple):
     @property
     def is_account_root(self) -> bool:
         """May do anything within the account, as far as no policy denies it."""
-        return self.arn.endswith(":root")
+        return bool(self.account) and self.arn == f"arn:aws:iam::{self.account}:root"
 
 
 ANONYMOUS = Identity("anonymous", "*", "")
