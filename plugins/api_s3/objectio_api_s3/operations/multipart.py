@@ -223,13 +223,7 @@ def _parse_parts(body: bytes) -> Sequence[CompletePart]:
     nodes = parse(body, "CompleteMultipartUpload").all("Part")
     if not 1 <= len(nodes) <= limits.PART_NUMBER_MAX:
         refuse("MalformedXML")
-    parts: list[CompletePart] = []
-    for part in map(_parse_part, nodes):
-        # Of a part that was sent again, clients may name both: the last is the one there is.
-        if parts and parts[-1].number == part.number:
-            parts.pop()
-        parts.append(part)
-    return parts
+    return [_parse_part(node) for node in nodes]
 
 
 def _parse_part(node: Node) -> CompletePart:
