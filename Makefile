@@ -33,7 +33,7 @@ wheels: .venv/.done
 	rm -rf dist && .venv/bin/pip --disable-pip-version-check -q wheel --no-deps --no-build-isolation -w dist . $(addprefix ./,$(dir $(PLUGINS)))
 
 docs: .venv/.done
-	.venv/bin/python -m docs.generate
+	.venv/bin/python -m docs.generate && .venv/bin/python -m deploy.monitoring.generate
 
 proto: .venv/.done
 	.venv/bin/python tests/repo/protos.py
@@ -41,7 +41,7 @@ proto: .venv/.done
 # The programs that some tests and the benchmark drive: Debian's own packages, for which it must be root,
 # and Python libraries, which want an environment of their own.
 clients:
-	apt-get update -q && apt-get install -qy --no-install-recommends wrk s3cmd rclone restic s3fs fuse
+	apt-get update -q && apt-get install -qy --no-install-recommends wrk s3cmd rclone restic s3fs fuse prometheus
 	$(MAKE) .venv-clients/.done
 
 .venv-clients/.done: tests/clients/requirements.txt

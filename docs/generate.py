@@ -6,13 +6,14 @@ A test fails when one of them is not what this would write.
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib.metadata
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -24,7 +25,9 @@ from objectio.config.schema import DRIVER_TABLES, DiskSection
 from objectio.config.write import toml_value
 from objectio.hookspecs.lifecycle import EventKind
 from objectio.plugin.loader import load_plugins
+from objectio.store import gauges
 
+ROOT: Final = Path(__file__).parent.parent
 REFERENCE: Final = Path(__file__).parent / "reference"
 NOTICE: Final = "<!-- Written by `make docs` from the code: edit the code instead. -->"
 
@@ -203,10 +206,164 @@ def _paragraphs(doc: str) -> Iterable[str]:
     return doc.splitlines()
 
 
+# Metrics: read off the calls that ask for instruments, wherever in the code they stand.
+
+INSTRUMENTS: Final = {
+    "counter": "counter",
+    "gauge": "gauge",
+    "gauge_function": "gauge",
+    "histogram": "histogram",
+}
+NO_LABELS: Final = ("buckets", "read", "help")
+WHERE: Final = {
+    "gateway": ("Front ends", "Shown by processes that serve HTTP: all of them do."),
+    "store": (
+        "The store",
+        "`objectio_osd_*`, `objectio_pool_*`, `objectio_repair_*`, `objectio_rebalance_*`, "
+        "`objectio_scrub_*` and `objectio_journal_*` are shown by the process that keeps the store in "
+        "order, the one with the metadata; reads and memory by those that serve objects.",
+    ),
+    "osd": ("Devices", "Shown by the process that has the device."),
+    "kv": ("Metadata", "Shown by the process with the metadata."),
+    "maintenance": ("Events", "Shown by the process with the metadata."),
+    "rpc": ("Between processes", "Shown by processes that others connect to."),
+    "control": ("The port of the metadata", "Shown by the process with the metadata."),
+    "runtime": ("Processes", "Shown by every process."),
+}
+
+
+class Family(NamedTuple):
+    """What has one name in `/metrics`. `part` is the package that counts."""
+
+    name: str
+    type: str
+    help: str
+    labels: tuple[str, ...]
+    part: str
+
+
+def metrics_page() -> str:
+    lines = [
+        NOTICE,
+        "# Metrics",
+        "",
+        "What `/metrics` shows, for Prometheus; [Monitor a store](../howto/monitor.md) says how it is",
+        "scraped, and has dashboards and alerts. A gateway has it at its own port, other processes at",
+        "`metrics.listen`. Under `objectio serve --workers` any gateway answers for all processes, and",
+        "every sample has a label `process` more; nothing is added up, so use",
+        "`sum without (process) (…)`.",
+        "",
+        "`<api>` is the name of a front end: `s3`, `iam`, `admin`, or that of a plugin's. There is no",
+        "`objectio_iceberg_*` and no `objectio_block_*`: these come with the Iceberg catalog and with",
+        "block volumes, which there are not yet. The exporter adds `process_*` and `python_*`, which",
+        "`metrics.prometheus.process_metrics` turns off.",
+        "",
+        'A gauge "since the start" only grows until the process ends; `rate()` takes it as it takes a',
+        "counter. A family whose labels come from what happens, such as a status, is shown from the",
+        "first time on. NaN is what is not known.",
+    ]
+    found = metric_families()
+    for part, (title, where) in WHERE.items():
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            where,
+            "",
+            "| name | type | labels | |",
+            "|---|---|---|---|",
+        ]
+        for family in found:
+            if family.part == part:
+                labels = ", ".join(f"`{label}`" for label in family.labels)
+                lines.append(f"| `{family.name}` | {family.type} | {labels} | {family.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def metric_families() -> list[Family]:
+    """Every one, sorted by name. Raises `ValueError` for a call that cannot be read."""
+    found = {family.name: family for family in _gauges_of_operators()}
+    up = Family(
+        "objectio_process_up", "gauge", "Whether the process answers.", ("process",), "runtime"
+    )
+    found[up.name] = up
+    folders = [ROOT / "objectio", *sorted(ROOT.glob("plugins/*/objectio_*"))]
+    for path in (path for folder in folders for path in sorted(folder.rglob("*.py"))):
+        parts = path.relative_to(ROOT).parts
+        if parts[0] == "objectio" and parts[1] not in ("testing", "abc"):
+            part = "store" if "journal" in path.stem else parts[1]
+            part = "control" if parts[1:3] == ("rpc", "control") else part
+            for family in _families_in(path, part):
+                found[family.name] = family
+    unknown = {family.part for family in found.values()} - set(WHERE)
+    if unknown:
+        raise ValueError(f"packages with metrics that the page has no section for: {unknown}")
+    return sorted(found.values())
+
+
+def _families_in(path: Path, part: str) -> Iterable[Family]:
+    tree = ast.parse(path.read_text())
+    short = _short_names(tree)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        function = node.func
+        if isinstance(function, ast.Name):
+            called = short.get(function.id, "")
+        else:
+            called = function.attr if isinstance(function, ast.Attribute) else ""
+        if called not in INSTRUMENTS or path == Path(gauges.__file__):
+            continue
+        name, text = (_text(argument) for argument in (*node.args, node.args[0])[:2])
+        if name is None or text is None:
+            raise ValueError(f"{path}:{node.lineno}: what this counts cannot be read")
+        yield Family(name, INSTRUMENTS[called], text, _labels(node), part)
+
+
+def _short_names(tree: ast.Module) -> dict[str, str]:
+    """`gauge = metrics.gauge_function`: what the name means."""
+    return {
+        node.targets[0].id: node.value.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Attribute)
+    }
+
+
+def _text(node: ast.expr) -> str | None:
+    """A string; the name of a front end stands for what is put into it."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(value) or "<api>" for value in node.values)
+    return None
+
+
+def _labels(call: ast.Call) -> tuple[str, ...]:
+    return tuple(sorted(str(word.arg) for word in call.keywords if word.arg not in NO_LABELS))
+
+
+def _gauges_of_operators() -> Iterable[Family]:
+    """Those of `objectio.store.gauges`: tables, and calls of its `_show`."""
+    for name, text, _ in gauges._DISK:
+        yield Family(f"objectio_osd_{name}", "gauge", text, ("osd",), "store")
+    for name, text, _ in gauges._PARTS:
+        yield Family(f"objectio_{name}", "gauge", text, (), "store")
+    for node in ast.walk(ast.parse(inspect.getsource(gauges))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        if node.func.attr == "_show" and (name := _text(node.args[0])) is not None:
+            text = str(_text(node.args[1]))
+            if "<api>" not in name:
+                yield Family(f"objectio_{name}", "gauge", text, _labels(node), "store")
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "hooks.md": hooks_page,
     "config.md": config_page,
     "cli.md": cli_page,
+    "metrics.md": metrics_page,
 }
 
 if __name__ == "__main__":

@@ -87,19 +87,21 @@ class PoolUsage:
     def _gauges(self, pool: Pool) -> _Shown:
         shown = self._shown.get(pool.id)
         if shown is None:
-            labels = {"pool": str(pool.id), "profile": str(pool.code.profile)}
             gauge = self._metrics.gauge
+            number, profile = str(pool.id), str(pool.code.profile)
             shown = self._shown[pool.id] = _Shown(
                 gauge(
                     "objectio_pool_blobs",
                     "Versions and parts with bytes of their own in a pool, as counted last.",
-                    **labels,
+                    pool=number,
+                    profile=profile,
                 ),
-                gauge("objectio_pool_bytes", "Bytes of these.", **labels),
+                gauge("objectio_pool_bytes", "Bytes of these.", pool=number, profile=profile),
                 gauge(
                     "objectio_pool_raw_bytes",
                     "Bytes of these on devices, parity included, if every shard is there.",
-                    **labels,
+                    pool=number,
+                    profile=profile,
                 ),
             )
         return shown

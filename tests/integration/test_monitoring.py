@@ -1,0 +1,279 @@
+"""Monitoring: every metric is on its page; a real Prometheus finds data for every panel and alert."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from objectio.testing.cluster import fetch_metrics
+from objectio.testing.roles import free_ports
+from objectio.testing.shapes import SHAPES_SLOW
+
+for needed in ("objectio_api_admin", "objectio_api_s3", "objectio_metrics_prometheus"):
+    pytest.importorskip(needed, reason=f"{needed} is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+MONITORING = ROOT / "deploy/monitoring"
+QUICK = {"osd.check_seconds": "0.2", "store.scrub_interval_seconds": "1"}
+SECONDS_MAX = 60
+NAN_ALLOWED = {"Found in the cache"}  # a disk that cannot be read past the page cache has none
+ONLY_AT_TIMES = {
+    "objectio_process_up",  # under a supervisor
+    "objectio_events_oldest_seconds",  # with a target of events
+}
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location("live_" + path.parent.name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def families():
+    return {family.name: family for family in load(ROOT / "docs/generate.py").metric_families()}
+
+
+@pytest.fixture
+def load_a_little(connect):
+    """`load_a_little(server)`: some of everything that is counted."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import ClientError
+
+    def make(server):
+        s3 = connect(server)
+        with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+            s3.create_bucket(Bucket="monitored")
+        for number in range(5):
+            s3.put_object(Bucket="monitored", Key=f"small{number}", Body=b"x" * 3000)
+        s3.put_object(Bucket="monitored", Key="large", Body=b"y" * (5 << 20))
+        for key in ("small1", "small1", "large"):
+            s3.get_object(Bucket="monitored", Key=key)["Body"].read()
+        s3.head_object(Bucket="monitored", Key="small2")
+        s3.list_objects_v2(Bucket="monitored")
+        s3.delete_object(Bucket="monitored", Key="small4")
+        with pytest.raises(ClientError):
+            s3.get_object(Bucket="monitored", Key="nothing")
+        wrong = {**server.s3_settings(), "aws_secret_access_key": "wrong"}
+        stranger = boto3.client("s3", config=Config(retries={"max_attempts": 0}), **wrong)
+        with contextlib.closing(stranger), pytest.raises(ClientError):
+            stranger.list_buckets()
+
+    return make
+
+
+# The page.
+
+
+@pytest.fixture
+def shape(request):
+    return getattr(request, "param", "one")
+
+
+def shown(text):
+    """(family, type) → the names of labels that its samples have, of `/metrics`."""
+    found, family, kind = {}, "", ""
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, family, kind = line.split(" ")
+            found[family, kind] = set()
+        elif line and not line.startswith("#"):
+            labels = re.findall(r'[{,](\w+)="', line.rpartition(" ")[0])
+            found[family, kind].add(tuple(sorted({*labels} - {"le", "process"})))
+    return found
+
+
+@pytest.mark.parametrize("shape", SHAPES_SLOW, indirect=True)
+def test_every_metric_is_on_its_page(start, families, load_a_little, shape):
+    server = start(settings=QUICK)
+    load_a_little(server)
+    texts = [fetch_metrics(server.endpoint)]
+    if shape == "roles":
+        texts += [fetch_metrics(each) for each in metrics_endpoints(server)]
+    seen = set()
+    for text in texts:
+        for (name, kind), labels in shown(text).items():
+            if not name.startswith("objectio_"):
+                continue
+            page = families.get(re.sub(r"^objectio_(s3|iam|admin)_", "objectio_<api>_", name))
+            assert page is not None, f"{name} is not on the page"
+            assert kind == page.type, name
+            assert labels <= {tuple(each for each in page.labels if each != "process")}, name
+            seen.add(page.name)
+    assert {"objectio_<api>_requests_total", "objectio_osd_up", "objectio_kv_commits_total"} <= seen
+    assert {"objectio_pool_bytes", "objectio_event_loop_lag_seconds"} <= seen
+    assert {"objectio_osd_device_queue_items", "objectio_store_repair_backlog"} <= seen
+    if shape == "workers":
+        assert "objectio_process_up" in seen
+    if shape != "one":
+        assert {"objectio_rpc_connections", "objectio_sessions"} <= seen
+
+
+def metrics_endpoints(server):
+    """A gateway's own, and the ports after those of the others."""
+    for process in server.processes.values():
+        words = process.arguments
+        host, _, port = words[words.index("--listen") + 1].rpartition(":")
+        yield f"http://{host}:{int(port) + (words[0] != 'gateway')}"
+
+
+# Prometheus.
+
+
+class Prometheus:
+    def __init__(self, where, target):
+        [port] = free_ports(1)
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self._where = where
+        config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+        config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms"}
+        config["global"]["evaluation_interval"] = "500ms"
+        config["rule_files"] = [str(MONITORING / "alerts.yml")]
+        [job] = config["scrape_configs"]
+        job["static_configs"][0]["targets"] = [target]
+        (where / "prometheus.yml").write_text(yaml.safe_dump(config))
+        self._log = (where / "log").open("wb")
+        self._process = subprocess.Popen(
+            [
+                shutil.which("prometheus"),
+                f"--config.file={where / 'prometheus.yml'}",
+                f"--storage.tsdb.path={where / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def stop(self):
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
+
+    def ask(self, path, **query):
+        url = f"{self.endpoint}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def values(self, expr):
+        """Of the series that the expression gives now. An error for one that does not parse."""
+        for name, value in (("$__rate_interval", "10s"), ("$job", ".*"), ("$osd", ".*")):
+            expr = expr.replace(name, value)
+        assert "$" not in expr
+        return [float(each["value"][1]) for each in self.ask("query", query=expr)["result"]]
+
+    def tail(self):
+        return (self._where / "log").read_text(errors="replace")[-2000:]
+
+
+@pytest.fixture
+def prometheus(tmp_path):
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus is not installed: make clients")
+    with contextlib.ExitStack() as stack:
+
+        def make(target):
+            where = tmp_path / "prometheus"
+            where.mkdir()
+            found = Prometheus(where, target)
+            stack.callback(found.stop)
+            return found
+
+        yield make
+
+
+def wait_for(ask, what, tail):
+    deadline = time.monotonic() + SECONDS_MAX
+    while True:
+        with contextlib.suppress(OSError):
+            if answer := ask():
+                return answer
+        assert time.monotonic() < deadline, f"{what()}\n{tail()}"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def on_images(tmp_path):
+    """A data directory whose disks are image files: these are read past the page cache, and have a
+    cache of their own."""
+    from objectio import builtin
+    from objectio.plugin.loader import load_plugins
+    from objectio.runtime.quickstart import make_config
+
+    directory = tmp_path / "data"
+    registry = load_plugins(builtin=(builtin,)).registry
+    path = make_config(directory, 6, "127.0.0.1:0", registry)
+    text = re.sub(r'^path = "disks/(\d)"', r'path = "disks/\1.img"', path.read_text(), flags=re.M)
+    text = re.sub(r"^size_bytes = 0$", "size_bytes = 268435456", text, flags=re.M)
+    text = text.replace("replace_blank = true", "replace_blank = false")  # what is lost stays so
+    assert text.count(".img") == text.count("replace_blank = false") == 6
+    path.write_text(text)
+    return directory
+
+
+def queries():
+    for path in sorted((MONITORING / "dashboards").glob("*.json")):
+        dashboard = json.loads(path.read_text())
+        for panel in dashboard["panels"]:
+            for target in panel["targets"]:
+                yield f"{path.stem}: {panel['title']}", panel["title"], target["expr"]
+
+
+@pytest.mark.client
+def test_every_panel_and_alert_has_data(start, prometheus, on_images, load_a_little, families):
+    server = start(on_images, settings=QUICK)
+    watching = prometheus(server.endpoint.partition("://")[2])
+    left = dict.fromkeys(queries())
+    assert len(left) > 50
+
+    def all_have_data():
+        load_a_little(server)
+        for query in list(left):
+            _, title, expr = query
+            values = watching.values(expr)
+            if values and (title in NAN_ALLOWED or not all(map(math.isnan, values))):
+                del left[query]
+        return not left
+
+    wait_for(all_have_data, lambda: f"no data: {list(left)}", watching.tail)
+
+    # The alerts: all can be evaluated, on what is there.
+    rules = [rule for group in watching.ask("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) > 20
+    wait_for(
+        lambda: all(
+            rule["health"] == "ok"
+            for group in watching.ask("rules")["groups"]
+            for rule in group["rules"]
+        ),
+        lambda: watching.ask("rules"),
+        watching.tail,
+    )
+    there = set(watching.ask("label/__name__/values"))
+    for rule in rules:
+        names = set(re.findall(r"\bobjectio_\w+|\bprocess_\w+|\bup\b", rule["query"]))
+        assert names, rule
+        assert names - {"process"} - ONLY_AT_TIMES <= there, rule["name"]
+    for name in ONLY_AT_TIMES:
+        assert name in families
+
+    # A healthy store is silent; one that loses a disk is not.
+    assert watching.ask("query", query='ALERTS{alertstate="firing"}')["result"] == []
+    (on_images / "disks/3.img").rename(on_images / "disks/away.img")
+    pending = 'ALERTS{alertname="ObjectIOOsdDown", osd="3"}'
+    wait_for(lambda: watching.values(pending), lambda: "no alert", watching.tail)
