@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from objectio.abc.admin import ClusterView, QuotaAdmin, StorageAdmin
+from objectio.abc.admin import ClusterView, StorageAdmin
 from objectio.abc.metrics import Metrics
 from objectio.abc.objects import ObjectService, Payload
+from objectio.abc.quotas import QuotaAdmin
 from objectio.model.bucket import ObjectOwnership
 
 Scope = MutableMapping[str, Any]

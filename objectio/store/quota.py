@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from objectio.abc.admin import QuotaStatus
+from objectio.abc.quotas import QuotaStatus
 from objectio.errors import QuotaExceeded
 from objectio.kv.store import KVStore
 from objectio.meta import keys

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from objectio.abc.admin import QuotaAdmin
 from objectio.abc.api import ApiContext
+from objectio.abc.quotas import QuotaAdmin
 from objectio.errors import OperationNotImplemented
 from objectio_api_admin.shapes import Order, canonical_id_of
 
