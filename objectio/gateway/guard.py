@@ -26,12 +26,17 @@ from objectio.abc.objects import BucketInfo, ObjectInfo, ObjectService
 from objectio.errors import AccessDenied, MethodNotAllowed, NotFound
 from objectio.iam.evaluate import Acls, Question, evaluate, wants_object, wants_tags
 from objectio.iam.policy import MalformedPolicy, Policy
+from objectio.iam.remembered import Remembered
+from objectio.limits import KIB, MIB
 from objectio.model import bucket as documents
 from objectio.model.bucket import Acl, ObjectOwnership, PublicAccessBlock, decode_document
 
 logger: Final = logging.getLogger("objectio.gateway.guard")
 
-RULES_CACHED_MAX: Final = 10_000
+RULES_CHARS_MAX: Final = 4 * MIB
+"""Of the policies and ACLs that are remembered."""
+VALUE_CHARS_MAX: Final = 8 * KIB
+"""Longer values are compared with no policy, and who sends one is not let in where a policy asks."""
 _S3: Final = "arn:aws:s3:::"
 _IDENTITY_SERVICES: Final = frozenset({"iam", "sts", "sns"})
 _OF_NO_BUCKET: Final = frozenset({"s3:CreateBucket", "s3:ListAllMyBuckets"})
@@ -73,7 +78,7 @@ class Guard:
         self._objects = objects
         self._directory = directory
         self._ownership: ObjectOwnership = ownership
-        self._rules: dict[bytes, tuple[int, Rules]] = {}
+        self._rules: Remembered[bytes, tuple[int, Rules]] = Remembered(RULES_CHARS_MAX)
 
     async def judge(
         self,
@@ -200,8 +205,10 @@ class Guard:
         known = self._rules.get(bucket.id)
         if known is not None and known[0] == bucket.revision:
             return known[1]
+        read: Mapping[str, bytes] = {}
         try:
-            rules = _compile(await objects.get_documents(bucket), bucket.name, self._ownership)
+            read = await objects.get_documents(bucket)
+            rules = _compile(read, bucket.name, self._ownership)
         except (msgspec.MsgspecError, UnicodeDecodeError, MalformedPolicy) as error:
             logger.error(
                 "the documents of bucket %s cannot be read, so nothing is allowed there: %s",
@@ -209,9 +216,8 @@ class Guard:
                 type(error).__name__,
             )
             rules = _UNREADABLE
-        if len(self._rules) >= RULES_CACHED_MAX:
-            self._rules.clear()
-        self._rules[bucket.id] = (bucket.revision, rules)
+        chars = sum(len(read.get(name, b"")) for name in (documents.POLICY, documents.ACL))
+        self._rules.put(bucket.id, (bucket.revision, rules), chars)
         return rules
 
     # What is of the caller's own account.
@@ -270,6 +276,8 @@ class Guard:
                 collected["aws:resourceaccount"] = collected["s3:resourceaccount"] = (account.id,)
             collected |= _lowered(identity.keys)
             collected |= _lowered(common())
+            if any(len(each) > VALUE_CHARS_MAX for found in collected.values() for each in found):
+                deny(wanted, "a value is too long to be compared with policies")
             return collected
 
         return values

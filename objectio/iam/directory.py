@@ -21,7 +21,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import Final
 
@@ -35,20 +34,26 @@ from objectio.iam.credentials import (
 )
 from objectio.iam.holdings import Holdings
 from objectio.iam.policy import Policy
+from objectio.iam.remembered import Compiled, Remembered
 from objectio.iam.vault import IdentityKV, Vault, rows_of
+from objectio.limits import MIB
 
 _log: Final = logging.getLogger("objectio.iam")
 
 SECRETS: Final = "secrets"
 """The purpose of the seal of secret keys."""
-CREDENTIALS_CACHED_MAX: Final = 10_000
+POLICIES_CHARS_MAX: Final = 2 * MIB
+HELD_CHARS_MAX: Final = 4 * MIB
+"""Of the policies of all whose credentials are put together, and likewise of sessions."""
 _RETRY_SECONDS: Final = 1.0
 _PURPOSES: Final = (SECRETS, tokens.PURPOSE)
 
 
-@lru_cache(maxsize=4096)
-def compile_policy(document: str) -> Policy:
+def _parse(document: str) -> Policy:
     return Policy.parse(document.encode(), kind="identity")
+
+
+compile_policy: Final = Compiled(_parse, POLICIES_CHARS_MAX)
 
 
 class IdentityDirectory:
@@ -73,12 +78,11 @@ class IdentityDirectory:
         self._clock = clock
         self.follows = follows
         self._held = Holdings()
-        self._credentials: dict[str, Credential] = {}
-        self._sessions: dict[str, Credential] = {}
+        self._credentials: Remembered[str, Credential] = Remembered(HELD_CHARS_MAX)
+        self._sessions: Remembered[str, Credential] = Remembered(HELD_CHARS_MAX)
         self._following: asyncio.Task[None] | None = None
         self._sealed_by_nobody: set[str] = set()
         self._seals_opened = False
-        self._forget()
 
     async def start(self) -> None:
         """Reads all there is. Where that is elsewhere and cannot be had now, it is read later."""
@@ -106,7 +110,7 @@ class IdentityDirectory:
     # What a request asks.
 
     def lookup(self, access_key: str) -> Credential | None:
-        found = self._credentials.get(access_key)
+        found = self._root.by_access_key.get(access_key) or self._credentials.get(access_key)
         return self._make_credential(access_key) if found is None else found
 
     def session(self, access_key: str, token: str) -> Credential:
@@ -166,9 +170,7 @@ class IdentityDirectory:
             return None
         secret = self._vault.opened(SECRETS).open(key.secret, access_key)
         made = Credential(access_key, secret.decode(), identity)
-        if len(self._credentials) >= CREDENTIALS_CACHED_MAX:
-            self._forget()
-        self._credentials[access_key] = made
+        self._credentials.put(access_key, made, _chars_of(identity))
         return made
 
     def _make_session(self, token: str) -> Credential:
@@ -182,9 +184,7 @@ class IdentityDirectory:
         if not found:  # it, or whoever it is a session of, was deleted
             raise invalid_token()
         made = Credential(session.access_key, session.secret_key, found)
-        if len(self._sessions) >= CREDENTIALS_CACHED_MAX:
-            self._sessions.clear()
-        self._sessions[token] = made
+        self._sessions.put(token, made, len(token) + _chars_of(found))
         return made
 
     def _identify(
@@ -263,8 +263,8 @@ class IdentityDirectory:
         self._forget()
 
     def _forget(self) -> None:
-        self._credentials = dict(self._root.by_access_key)
-        self._sessions = {}
+        self._credentials.clear()
+        self._sessions.clear()
 
     async def _open_seals(self) -> None:
         """As far as there are any. Without them the root can still call."""
@@ -300,3 +300,8 @@ class IdentityDirectory:
         values = await self._kv.aget_many(changed)
         self.apply(zip(changed, values, strict=True))
         await self._open_seals()
+
+
+def _chars_of(identity: Identity) -> int:
+    policies = (*identity.policies, *(identity.session_policies or ()))
+    return sum(policy.chars for policy in policies)

@@ -136,7 +136,8 @@ def _matches(parts: Sequence[_Part], text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A compiled text. `keys` are those of its variables. `fold` matches without regard to case."""
+    """A compiled text: `ready` to be matched, or `parts` of which variables are still to be replaced.
+    `keys` are those of its variables. `fold` matches without regard to case."""
 
     source: str
     parts: tuple[tuple[_Item, ...], ...]
@@ -223,7 +224,8 @@ def compile_pattern(
             )
             for at, part in enumerate(parts)
         )
-    return Pattern(text, tuple(tuple(part) for part in parts), ready, keys, fold)
+    unready = tuple(tuple(part) for part in parts) if ready is None else ()
+    return Pattern(text, unready, ready, keys, fold)
 
 
 def _plain(text: str, wildcards: bool, fold: bool) -> list[_Item | None]:

@@ -36,7 +36,7 @@ POLICY_BYTES_MAX: Final[Mapping[Kind, int]] = {
     "resource": 20 * 1024,
     "trust": 4 * 1024,
 }
-SEARCH_COST_MAX: Final = 512
+SEARCH_COST_MAX: Final = 256
 """Of all that a document has to look for between stars (`search_cost`): no request is to be slow for
 what a policy says, whoever chose the policy and the request."""
 VERSION_WITH_VARIABLES: Final = "2012-10-17"
@@ -121,11 +121,13 @@ class Statement:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A compiled document. `keys` are the condition keys that it mentions, lower-case, in conditions
-    and in variables: what need not be found out for a request that no policy asks about."""
+    and in variables: what need not be found out for a request that no policy asks about. `chars` is
+    the length of its text."""
 
     kind: Kind
     statements: tuple[Statement, ...] = ()
     keys: frozenset[str] = frozenset()
+    chars: int = 0
 
     @staticmethod
     def parse(raw: bytes | str, *, kind: Kind, bucket: str = "") -> Policy:
@@ -144,7 +146,7 @@ class Policy:
             raise MalformedPolicy("Missing required field Statement")
         reader = _Reader(kind, bucket, version == VERSION_WITH_VARIABLES)
         statements = tuple(reader.statement(source) for source in sources)
-        return Policy(kind, statements, frozenset(reader.keys))
+        return Policy(kind, statements, frozenset(reader.keys), len(raw))
 
     def ask(self, asked: Asked) -> Answer:
         denied, allowed = False, Grade.NONE

@@ -149,3 +149,27 @@ async def test_quantifiers_where_the_request_has_no_value(world, operator, value
     """RustFS v9cp: ForAllValues and ForAnyValue with a negation."""
     await world.allow("s3:GetObject", condition={operator: {"s3:prefix": value}})
     assert (await world("GET", "/annas/key")).status == (200 if allowed else 403)
+
+
+async def test_values_that_would_keep_the_gateway_busy_are_not_compared(world):
+    """Who owns a bucket chooses what a policy looks for, and in what."""
+    await world.allow("s3:GetObject", condition={"StringLike": {"aws:UserAgent": "*y"}})
+    assert await reads(world, AT_HOME, user_agent="x" * 8_000 + "y")
+    assert not await reads(world, AT_HOME, user_agent="x" * 9_000 + "y")
+    await world.allow("s3:GetObject")
+    assert await reads(world, AT_HOME, user_agent="x" * 9_000 + "y")
+
+
+async def test_policies_of_many_buckets_do_not_fill_the_memory(world):
+    """A bucket's policy costs its owner nothing, and each gateway some hundred kilobytes."""
+    guard = world.gate._guard
+    padding = {"StringNotEquals": {"aws:UserAgent": ["x" * 1_000 + str(i) for i in range(15)]}}
+    for number in range(300):
+        bucket = f"many{number}"
+        await world.objects.create_bucket(bucket, owner="id-of-anna")
+        await world.policy(
+            world.make_statement("s3:GetObject", resource=f"{bucket}/*", condition=padding),
+            bucket=bucket,
+        )
+        assert (await world("GET", f"/{bucket}/key", world.anna)).status == 404
+    assert 200 < len(guard._rules) < 290
