@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from objectio.abc.admin import QuotaStatus
+from objectio.abc.quotas import QuotaStatus
 from objectio.abc.api import ApiContext
 from objectio.abc.objects import BucketInfo
 from objectio.errors import NotFound
