@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 from hashlib import sha256
 from urllib.parse import urlencode, urlsplit
 
@@ -180,3 +181,16 @@ def test_what_is_not_understood(server, shared, fields, code, status):
         answer = ask(server, action, keys=shared, service="iam", fields=fields)
     assert answer[0] == status
     assert f"<Code>{code}</Code>" in answer[1]
+
+
+def test_a_session_policy_that_says_nothing_is_none(server, shared):
+    """Whoever sends one wants a session of less than all."""
+    statement = {"Effect": "Allow", "Principal": {"AWS": shared.id}, "Action": "sts:AssumeRole"}
+    arn = shared.iam.create_role(
+        RoleName="narrowed",
+        AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+    )["Role"]["Arn"]
+    fields = {"RoleArn": arn, "RoleSessionName": "one"}
+    assert ask(server, "AssumeRole", keys=shared, fields=fields)[0] == 200
+    for more in ({"Policy": ""}, {"PolicyArns.member.1": "x"}, {"PolicyArns.member.1.arn": ""}):
+        assert ask(server, "AssumeRole", keys=shared, fields={**fields, **more})[0] >= 400

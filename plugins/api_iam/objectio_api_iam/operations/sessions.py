@@ -146,7 +146,8 @@ async def _find_role(call: Call, action: str) -> Role:
 
 async def _session_policies(call: Call, role: Role) -> list[str]:
     form = call.form
-    documents = [form.get("Policy")] if form.get("Policy") else []
+    # An empty one is a mistake of who wanted less than all.
+    documents = [form.need("Policy")] if "Policy" in form else []
     arns = [item.get("arn", "") for item in form.records("PolicyArns")]
     if len(arns) > POLICIES_MAX:
         raise Refusal("ValidationError", f"There are at most {POLICIES_MAX} session policies.")
