@@ -26,10 +26,10 @@ from objectio.abc.objects import BucketInfo, ObjectInfo, ObjectService
 from objectio.errors import AccessDenied, MethodNotAllowed, NotFound
 from objectio.iam.evaluate import Acls, Question, evaluate, wants_object, wants_tags
 from objectio.iam.policy import MalformedPolicy, Policy
-from objectio.iam.remembered import Remembered
 from objectio.limits import KIB, MIB
 from objectio.model import bucket as documents
 from objectio.model.bucket import Acl, ObjectOwnership, PublicAccessBlock, decode_document
+from objectio.model.remembered import Remembered
 
 logger: Final = logging.getLogger("objectio.gateway.guard")
 

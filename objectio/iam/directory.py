@@ -34,9 +34,9 @@ from objectio.iam.credentials import (
 )
 from objectio.iam.holdings import Holdings
 from objectio.iam.policy import Policy
-from objectio.iam.remembered import Compiled, Remembered
 from objectio.iam.vault import IdentityKV, Vault, rows_of
 from objectio.limits import MIB
+from objectio.model.remembered import Compiled, Remembered
 
 _log: Final = logging.getLogger("objectio.iam")
 

@@ -6,7 +6,6 @@ its commit: no write is decided by documents that were replaced before it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,21 +14,24 @@ import msgspec
 from objectio.abc.objects import BucketInfo
 from objectio.errors import CommitConflict, InvalidRequest, Unavailable
 from objectio.kv.store import KVStore
-from objectio.limits import KV_VALUE_BYTES_MAX
+from objectio.limits import KV_VALUE_BYTES_MAX, MIB
 from objectio.meta import keys
 from objectio.meta.buckets import COMMIT_TRIES, Buckets
 from objectio.meta.records import encode
 from objectio.model.bucket import LOCK
+from objectio.model.remembered import Remembered
 
-_REMEMBERED_BUCKETS_MAX: Final = 1_024
-"""Whose documents stay in memory. Of most buckets there are none, or a few hundred bytes."""
+_REMEMBERED_BYTES_MAX: Final = 16 * MIB
+"""Of most buckets there are no documents, or a few hundred bytes."""
 
 
 class Documents:
     def __init__(self, kv: KVStore, buckets: Buckets) -> None:
         self._kv = kv
         self._buckets = buckets
-        self._remembered: OrderedDict[bytes, tuple[int, Mapping[str, bytes]]] = OrderedDict()
+        self._remembered: Remembered[bytes, tuple[int, Mapping[str, bytes]]] = Remembered(
+            _REMEMBERED_BYTES_MAX
+        )
 
     async def get(self, bucket: BucketInfo) -> Mapping[str, bytes]:
         """As they were at the bucket's revision, or as they are since."""
@@ -37,17 +39,14 @@ class Documents:
             return {}  # it never had any
         remembered = self._remembered.get(bucket.id)
         if remembered is not None and remembered[0] == bucket.revision:
-            self._remembered.move_to_end(bucket.id)
             return remembered[1]
         table = keys.documents(bucket.id)
         rows = await self._kv.ascan_prefix(table)
         found = {row[len(table) :].decode("utf-8"): raw for row, raw in rows}
         remembered = self._remembered.get(bucket.id)
         if remembered is None or remembered[0] < bucket.revision:
-            self._remembered[bucket.id] = bucket.revision, found
-            self._remembered.move_to_end(bucket.id)
-            if len(self._remembered) > _REMEMBERED_BUCKETS_MAX:
-                self._remembered.popitem(last=False)
+            weight = sum(len(raw) for raw in found.values())
+            self._remembered.put(bucket.id, (bucket.revision, found), weight)
         return found
 
     async def put(self, bucket: str, name: str, value: bytes | None) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 from urllib.parse import quote_plus
 
@@ -18,10 +17,13 @@ import msgspec
 from objectio.abc.objects import Origin
 from objectio.abc.sinks import EventMessage
 from objectio.kv.store import Write
+from objectio.limits import MIB
 from objectio.meta import keys
 from objectio.meta.records import BucketRecord, ObjectRecord
 from objectio.model.bucket import NOTIFICATION, Notification, NotificationRule, decode_document
+from objectio.model.remembered import Compiled
 
+_RULES_BYTES_MAX: Final = 4 * MIB
 _REMOVED: Final = "ObjectRemoved:Delete"
 _MARKED: Final = {
     _REMOVED: "ObjectRemoved:DeleteMarkerCreated",
@@ -105,9 +107,11 @@ def wants_events(documents: Mapping[str, bytes]) -> bool:
     return NOTIFICATION in documents
 
 
-@lru_cache(maxsize=1024)
-def _rules(raw: bytes) -> tuple[NotificationRule, ...]:
+def _decode_rules(raw: bytes) -> tuple[NotificationRule, ...]:
     return decode_document(raw, Notification).rules
+
+
+_rules: Final = Compiled(_decode_rules, _RULES_BYTES_MAX)
 
 
 def matching(rules: Sequence[NotificationRule], event: str, key: bytes) -> list[NotificationRule]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Final
 
+from objectio import limits
 from objectio.abc.objects import ObjectService
 from objectio.errors import NotFound
 from objectio.model.bucket import Document, decode_document
+from objectio.model.remembered import Compiled
 from objectio_api_s3.configuration import schema
 from objectio_api_s3.errors import refuse
 from objectio_api_s3.headers import Headers
@@ -30,6 +31,7 @@ _METHODS: Final = ("GET", "PUT", "HEAD", "POST", "DELETE")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 §5.6.2
 _SECONDS_MAX: Final = 2**31 - 1
 _ORIGIN_BYTES_MAX: Final = 4_096
+_DECODED_BYTES_MAX: Final = 4 * limits.MIB
 # What the answer depends on, for caches between here and the browser.
 _VARY: Final = (
     b"vary",
@@ -169,9 +171,11 @@ def _answer(rule: CorsRule, origin: bytes, asked: Sequence[str] = ()) -> Headers
     return found
 
 
-@lru_cache(maxsize=256)
-def _decode(raw: bytes) -> Cors:
+def _decode_cors(raw: bytes) -> Cors:
     return decode_document(raw, Cors)
+
+
+_decode: Final = Compiled(_decode_cors, _DECODED_BYTES_MAX)
 
 
 async def find_cors(objects: ObjectService, name: str) -> Cors | None:

@@ -1,7 +1,8 @@
 """What is remembered of what others have written, up to a bound.
 
-Policies come from tenants, who choose how many there are, and a compiled one is many times as large as
-its text. So it is the lengths of the texts that are bounded, and not their number.
+Policies and documents of buckets come from tenants, who choose how many there are and how long, and
+what is made of one is many times as large as its text. So it is the lengths of the texts that are
+bounded, and not their number.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final, Generic, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T", str, bytes)
 
 WEIGHT_MIN: Final = 512
 """What also the smallest thing counts for."""
@@ -50,14 +52,14 @@ class Remembered(Generic[K, V]):
         return len(self._held)
 
 
-class Compiled(Generic[V]):
+class Compiled(Generic[T, V]):
     """What `compile_text` makes of texts, made once for each as long as it is remembered."""
 
-    def __init__(self, compile_text: Callable[[str], V], chars_max: int) -> None:
-        self._compile_text = compile_text
-        self._remembered: Remembered[str, V] = Remembered(chars_max)
+    def __init__(self, compile_text: Callable[[T], V], length_max: int) -> None:
+        self._compile_text: Callable[[T], V] = compile_text
+        self._remembered: Remembered[T, V] = Remembered(length_max)
 
-    def __call__(self, text: str) -> V:
+    def __call__(self, text: T) -> V:
         found = self._remembered.get(text)
         if found is None:
             found = self._compile_text(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from objectio.iam.remembered import WEIGHT_MIN, Compiled, Remembered
+from objectio.model.remembered import WEIGHT_MIN, Compiled, Remembered
 
 
 def test_what_was_not_used_for_longest_goes_first():
