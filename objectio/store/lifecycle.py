@@ -252,6 +252,9 @@ class LifecycleWorker:
             )
         except AccessDenied:
             return  # object lock holds it
+        except msgspec.DecodeError as error:  # the list of its parts, say: others are due, too
+            _log.warning("lifecycle: a version of %r cannot be read: %s", version.key, error)
+            return
         except CommitConflict as conflict:
             if conflict.fields.get("check") == bucket.check:
                 raise _Changed from None

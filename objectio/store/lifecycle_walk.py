@@ -154,7 +154,12 @@ class Walk:
                 found: list[DueUpload] = []
                 for row, raw in rows:
                     key, end = unescape(row, len(table))
-                    due = self._rules.upload(key, decode_upload(raw).initiated_ms)
+                    try:
+                        upload = decode_upload(raw)
+                    except msgspec.DecodeError as error:
+                        _log.warning("lifecycle: an upload of %r cannot be read: %s", key, error)
+                        continue
+                    due = self._rules.upload(key, upload.initiated_ms)
                     if due is not None and due.at_ms <= self._now_ms:
                         found.append(DueUpload(row, raw, row[end:]))
                 yield Step(len(rows), found, rows[-1][0])

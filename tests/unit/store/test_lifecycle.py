@@ -461,6 +461,21 @@ async def test_a_row_that_cannot_be_read_stays(world):
     ]
 
 
+async def test_what_belongs_to_a_version_and_cannot_be_read_holds_nothing_up(world):
+    await world.bucket(rule(expire_days=1), rule("u", abort_upload_days=1))
+    bucket = await world.buckets.find("bucket")
+    await world.put(b"a", manifest=b"m" * 16)
+    await world.put(b"b")
+    bad, good = (keys.upload(bucket.id, key, bytes(16)) for key in (b"a", b"b"))
+    upload = encode(UploadRecord(BEGIN_MS, "o", {}, {}, "STANDARD", "", ""))
+    await world.kv.commit([], [(keys.manifest(b"m" * 16), b"\xc1"), (bad, b"\xc1"), (good, upload)])
+    await world.look(after_days=3)
+    assert [row for row, _ in world.kv.scan_prefix(keys.objects(bucket.id))] == [
+        keys.object(bucket.id, b"a")
+    ]
+    assert [row for row, _ in world.kv.scan_prefix(keys.uploads(bucket.id))] == [bad]
+
+
 async def test_the_pace(world):
     """A thousand rows a second: a walk of 2,000 takes two, but for the burst."""
     slow = World()
