@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, NoReturn
 from objectio.abc.api import Directory, Identity
 from objectio.abc.objects import BucketInfo
 from objectio.errors import AccessDenied
+from objectio.iam.public import is_public_acl
 from objectio.model.bucket import (
     ACL,
     ALL_USERS,
@@ -47,7 +48,6 @@ _GRANTS: Final[Mapping[bytes, Permission]] = {
 HEADERS: Final = frozenset((HEADER, *_GRANTS))
 _PERMISSIONS: Final[Mapping[str, Permission]] = {name: name for name in _GRANTS.values()}
 _GROUPS: Final = frozenset((ALL_USERS, AUTHENTICATED_USERS, LOG_DELIVERY))
-_PUBLIC: Final = frozenset((ALL_USERS, AUTHENTICATED_USERS))
 _GRANTS_MAX: Final = 100  # S3 user guide, "Access control list (ACL) overview"
 _EC2: Final = "6aa5a366c34c1cbe25dc49211496e913e0351eb0e8c37aa3477e40942ec6b97c"
 _SCHEMA: Final = "http://www.w3.org/2001/XMLSchema-instance"
@@ -91,12 +91,6 @@ def canned(name: bytes, owner: str, bucket_owner: str) -> Acl:
     if permission is not None and bucket_owner != owner:
         own += (Grant(grantee=bucket_owner, permission=permission),)
     return Acl(grants=grants + own)
-
-
-def is_public(acl: Acl | None) -> bool:
-    """S3 user guide, "Blocking public access", "The meaning of public": any grant to one of the two
-    groups that everybody can be in."""
-    return acl is not None and any(g.group and g.grantee in _PUBLIC for g in acl.grants)
 
 
 class Grantees:
@@ -258,7 +252,7 @@ class Settings(NamedTuple):
 
     def check(self, acl: Acl | None) -> None:
         """Raises AccessDenied for an ACL that the block of public access forbids."""
-        if self.block.block_acls and is_public(acl):
+        if acl is not None and self.block.block_acls and is_public_acl(acl):
             raise AccessDenied("public ACLs are blocked", reason="AccessDenied")
 
 

@@ -10,6 +10,7 @@ from objectio_api_s3.errors import Refusal
 
 from objectio.abc.api import ANONYMOUS, Account, Identity
 from objectio.errors import AccessDenied
+from objectio.iam.public import is_public_acl
 from objectio.model.bucket import ALL_USERS, AUTHENTICATED_USERS, Acl, Grant
 
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
@@ -224,7 +225,7 @@ def test_no_acl_is_private_and_no_directory_is_no_error():
     ],
 )
 def test_what_is_public(grants, public):
-    assert acl.is_public(Acl(grants=grants)) is public
+    assert is_public_acl(Acl(grants=grants)) is public
 
 
 WRITER = Identity(

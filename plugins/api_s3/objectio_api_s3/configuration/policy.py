@@ -6,7 +6,7 @@ from typing import Final
 
 from objectio.errors import AccessDenied, InvalidRequest
 from objectio.iam.policy import Policy
-from objectio.iam.public import is_public_policy
+from objectio.iam.public import is_public_acl, is_public_policy
 from objectio.model.bucket import (
     ACL,
     POLICY,
@@ -15,7 +15,6 @@ from objectio.model.bucket import (
     PublicAccessBlock,
     decode_document,
 )
-from objectio_api_s3 import acl
 from objectio_api_s3.configuration import schema
 from objectio_api_s3.errors import refuse
 from objectio_api_s3.request import Call, Reply, empty_reply, xml_reply
@@ -64,5 +63,5 @@ async def get_policy_status(call: Call) -> Reply:
     policy, grants = documents.get(POLICY), documents.get(ACL)
     public = policy is not None and is_public_policy(_parse(policy, bucket.name))
     if not public and grants is not None:
-        public = acl.is_public(decode_document(grants, Acl))
+        public = is_public_acl(decode_document(grants, Acl))
     return xml_reply("PolicyStatus", element("IsPublic", str(public).lower()))
