@@ -209,7 +209,7 @@ def _check(name: str, tally: Tally, quota: Quota, size_bytes: int, objects: int)
 
 
 class QuotaKeeper:
-    """An `objectio.abc.admin.QuotaAdmin`."""
+    """An `objectio.abc.quotas.QuotaAdmin`."""
 
     def __init__(self, kv: KVStore, buckets: Buckets, documents: Documents) -> None:
         self._kv = kv

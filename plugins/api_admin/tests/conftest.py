@@ -13,7 +13,6 @@ from objectio.abc.admin import (
     DiskStatus,
     Finding,
     JournalStatus,
-    QuotaStatus,
     RebalanceStatus,
     RepairStatus,
     ScrubReport,
@@ -22,6 +21,7 @@ from objectio.abc.admin import (
 from objectio.abc.api import ApiContext
 from objectio.abc.cluster import ClusterStatus
 from objectio.abc.metrics import NullMetrics
+from objectio.abc.quotas import QuotaStatus
 from objectio.errors import InvalidRequest, NotFound
 from objectio.iam.credentials import root_credential
 from objectio.iam.signer import sign_request
