@@ -265,22 +265,36 @@ class Guard:
         """What the request itself says comes first, so that it cannot stand for what we know."""
 
         def values() -> Values:
-            collected: dict[str, Sequence[str]] = {}
-            if wanted.conditions is not None:
-                collected |= _lowered(wanted.conditions())
-            if found is not None:
-                for name, value in found.attributes.tags.items():
-                    collected[f"s3:existingobjecttag/{name.lower()}"] = (value,)
-            account = None if self._directory is None else self._directory.by_canonical_id(owner)
-            if account is not None:
-                collected["aws:resourceaccount"] = collected["s3:resourceaccount"] = (account.id,)
-            collected |= _lowered(identity.keys)
-            collected |= _lowered(common())
-            if any(len(each) > VALUE_CHARS_MAX for found in collected.values() for each in found):
+            try:
+                collected = self._collect(identity, wanted, common, owner, found)
+            except _Ambiguous:
+                deny(wanted, "two tags differ by case only")
+            if any(len(each) > VALUE_CHARS_MAX for given in collected.values() for each in given):
                 deny(wanted, "a value is too long to be compared with policies")
             return collected
 
         return values
+
+    def _collect(
+        self,
+        identity: Identity,
+        wanted: Wanted,
+        common: Callable[[], Values],
+        owner: str,
+        found: ObjectInfo | None,
+    ) -> dict[str, Sequence[str]]:
+        collected: dict[str, Sequence[str]] = {}
+        if wanted.conditions is not None:
+            collected |= _lowered(wanted.conditions())
+        if found is not None:
+            tags = found.attributes.tags
+            collected |= _lowered({f"s3:ExistingObjectTag/{key}": (tags[key],) for key in tags})
+        account = None if self._directory is None else self._directory.by_canonical_id(owner)
+        if account is not None:
+            collected["aws:resourceaccount"] = collected["s3:resourceaccount"] = (account.id,)
+        collected |= _lowered(identity.keys)
+        collected |= _lowered(common())
+        return collected
 
 
 def deny(wanted: Wanted, reason: str) -> NoReturn:
@@ -290,8 +304,17 @@ def deny(wanted: Wanted, reason: str) -> NoReturn:
     )
 
 
+class _Ambiguous(Exception):
+    """Two condition keys are one."""
+
+
 def _lowered(values: Values) -> dict[str, Sequence[str]]:
-    return {name.lower(): value for name, value in values.items()}
+    """Names of condition keys have no case, but those of tags have. Of two that are the same then, a
+    policy knows one only: whoever may set tags could choose which."""
+    lowered = {name.lower(): value for name, value in values.items()}
+    if len(lowered) != len(values):
+        raise _Ambiguous
+    return lowered
 
 
 def _acls(rules: Rules, found: ObjectInfo | None) -> Acls:

@@ -151,6 +151,34 @@ async def test_quantifiers_where_the_request_has_no_value(world, operator, value
     assert (await world("GET", "/annas/key")).status == (200 if allowed else 403)
 
 
+async def test_tags_that_differ_by_case_only_are_not_chosen_from(world):
+    """A policy that allows one value of a tag, or denies one, is not passed by with a second."""
+    actions = ("s3:PutObject", "s3:PutObjectTagging")
+    only = {"StringEquals": {"s3:RequestObjectTag/dept": "open"}}
+    never = {"StringEquals": {"s3:RequestObjectTag/dept": "secret"}}
+
+    async def put(tags):
+        headers = {"x-amz-tagging": tags}
+        return (await world("PUT", "/annas/new", world.bert, headers=headers, body=b"x")).status
+
+    await world.allow(*actions, condition=only)
+    assert await put("dept=open") == await put("Dept=open&other=1") == 200
+    assert await put("dept=secret&Dept=open") == await put("Dept=open&dept=secret") == 403
+    await world.policy(
+        world.make_statement(*actions),
+        world.make_statement(*actions, effect="Deny", condition=never),
+    )
+    assert await put("dept=open") == 200
+    assert await put("dept=secret&Dept=open") == await put("Dept=open&dept=secret") == 403
+
+    await world.allow("s3:GetObject", condition={"StringEquals": {"s3:ExistingObjectTag/a": "1"}})
+    await world.put("annas", b"key", tags={"A": "1"})
+    assert await reads(world, AT_HOME)
+    for tags in ({"a": "2", "A": "1"}, {"A": "1", "a": "2"}):
+        await world.put("annas", b"key", tags=tags)
+        assert not await reads(world, AT_HOME)
+
+
 async def test_values_that_would_keep_the_gateway_busy_are_not_compared(world):
     """Who owns a bucket chooses what a policy looks for, and in what."""
     await world.allow("s3:GetObject", condition={"StringLike": {"aws:UserAgent": "*y"}})
