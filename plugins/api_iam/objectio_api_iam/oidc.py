@@ -65,6 +65,8 @@ class WebIdentity(NamedTuple):
         host = self.provider.url.partition("://")[2].rstrip("/")
         found: dict[str, Sequence[str]] = {}
         for name, claim in self.claims.items():
+            if name != name.lower() and name.lower() in self.claims:
+                continue  # condition keys have no case, and "SUB" is not to stand for "sub"
             items = claim if isinstance(claim, list) else [claim]
             if items and all(isinstance(item, str | int | float) for item in items):
                 found[f"{host}:{name}"] = tuple(_text(item) for item in items)

@@ -224,6 +224,12 @@ def test_claims_cannot_stand_for_what_is_known(web, issuer):
     web.refused(issuer.token(**{"aws:SourceIp": "203.0.113.9"}), "AccessDenied", role=role)
 
 
+def test_a_claim_cannot_stand_for_one_of_another_case(web, issuer):
+    role = web.make_role("sub", Condition={"StringEquals": {f"{issuer.name}:sub": "s2"}})
+    assert web.ask(issuer.token(sub="s2", SUB="s1"), role)
+    web.refused(issuer.token(sub="s1", SUB="s2"), "AccessDenied", role=role)
+
+
 def test_tags_of_a_token(web, issuer, account):
     tags = {"https://aws.amazon.com/tags": {"principal_tags": {"Team": ["red"]}}}
     web.refused(issuer.token(**tags), "AccessDenied")
