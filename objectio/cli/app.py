@@ -1,6 +1,7 @@
 """The `objectio` program: finds the command, runs it, and turns errors into one sentence.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted, 141 reader went away.
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 what was asked for is not there, 4 not
+allowed, 130 interrupted, 141 reader went away.
 """
 
 from __future__ import annotations
@@ -20,11 +21,20 @@ from cliff.commandmanager import CommandManager
 from stevedore.extension import ExtensionManager
 
 from objectio import __version__
-from objectio.errors import ConfigError, ObjectIOError, PluginConflict, PluginNotFound
+from objectio.errors import (
+    AccessError,
+    ConfigError,
+    NotFound,
+    ObjectIOError,
+    PluginConflict,
+    PluginNotFound,
+)
 
 NAMESPACE: Final = "objectio.cli"
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_NOT_FOUND: Final = 3
+EXIT_DENIED: Final = 4
 EXIT_INTERRUPTED: Final = 130
 EXIT_PIPE_CLOSED: Final = 141
 
@@ -205,8 +215,7 @@ class ObjectIOApp(App):
             if not self.options.debug:
                 sentence += "; --debug shows where"
         self.stderr.write(f"{self.NAME}: {' '.join(sentence.split())}\n")
-        wrong = isinstance(error, UsageError | ConfigError | PluginNotFound)
-        return EXIT_USAGE if wrong else EXIT_FAILED
+        return _exit_code(error)
 
     def _log_to_stderr(self) -> logging.Handler:
         level = logging.ERROR if self.options.quiet else logging.WARNING
@@ -219,6 +228,14 @@ class ObjectIOApp(App):
         root.addHandler(handler)
         root.setLevel(min(level, root.level))
         return handler
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, UsageError | ConfigError | PluginNotFound):
+        return EXIT_USAGE
+    if isinstance(error, NotFound):
+        return EXIT_NOT_FOUND
+    return EXIT_DENIED if isinstance(error, AccessError) else EXIT_FAILED
 
 
 def _origin(found: Any) -> str:

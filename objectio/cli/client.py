@@ -11,8 +11,9 @@ without authentication. Whatever goes wrong is one sentence.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import http.client
     from urllib.parse import SplitResult
+
+    from typing_extensions import Buffer
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 ENDPOINT_DEFAULT: Final = "http://127.0.0.1:9000"
 DATA_DIR_DEFAULT: Final = Path("objectio-data")
@@ -31,11 +36,12 @@ _OURS: Final = "x-objectio-request-id"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """`origin` says where they were found, for people."""
+    """`origin` says where they were found, for people. `session_token` is of temporary ones."""
 
     access_key: str
     secret_key: str = field(repr=False)
     origin: str
+    session_token: str = field(default="", repr=False)
 
 
 def add_client_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +61,18 @@ def add_client_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def connect(parsed_args: argparse.Namespace) -> Client:
-    environ = os.environ
-    endpoint = parsed_args.endpoint or environ.get("OBJECTIO_ENDPOINT") or ENDPOINT_DEFAULT
-    return Client(endpoint, find_keys(parsed_args.data, environ))
+    return Client(find_endpoint(parsed_args), find_keys(parsed_args.data, os.environ))
+
+
+def find_endpoint(parsed_args: argparse.Namespace) -> str:
+    return parsed_args.endpoint or os.environ.get("OBJECTIO_ENDPOINT") or ENDPOINT_DEFAULT
+
+
+def escape(name: str) -> str:
+    """A name as a segment of a path."""
+    from urllib.parse import quote
+
+    return quote(name, safe="")
 
 
 # Credentials.
@@ -68,20 +83,26 @@ def find_keys(data_dir: Path | None, environ: Mapping[str, str]) -> Keys | None:
     if data_dir is not None:
         return _from_directory(data_dir, must_exist=True)
     return (
-        _from_variables(environ, "OBJECTIO_ACCESS_KEY", "OBJECTIO_SECRET_KEY")
-        or _from_variables(environ, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        _from_variables(
+            environ, "OBJECTIO_ACCESS_KEY", "OBJECTIO_SECRET_KEY", "OBJECTIO_SESSION_TOKEN"
+        )
+        or _from_variables(
+            environ, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
+        )
         or _from_profile(environ)
         or _from_directory(DATA_DIR_DEFAULT, must_exist=False)
     )
 
 
-def _from_variables(environ: Mapping[str, str], access: str, secret: str) -> Keys | None:
+def _from_variables(
+    environ: Mapping[str, str], access: str, secret: str, token: str
+) -> Keys | None:
     found = environ.get(access, ""), environ.get(secret, "")
     if not any(found):
         return None
     if not all(found):
         raise _usage(f"set both {access} and {secret}, or neither")
-    return Keys(found[0], found[1], access)
+    return Keys(found[0], found[1], access, environ.get(token, ""))
 
 
 def _from_profile(environ: Mapping[str, str]) -> Keys | None:
@@ -100,7 +121,8 @@ def _from_profile(environ: Mapping[str, str]) -> Keys | None:
         for name in ("aws_access_key_id", "aws_secret_access_key")
     ]
     if all(keys):
-        return Keys(keys[0], keys[1], f"the profile {section} in {path}")
+        token = parser.get(section, "aws_session_token", fallback="")
+        return Keys(keys[0], keys[1], f"the profile {section} in {path}", token)
     if profile:
         raise _usage(f"{path} has no keys for the profile {profile}, which AWS_PROFILE names")
     return None
@@ -135,13 +157,115 @@ def _usage(sentence: str) -> Exception:
 # Requests.
 
 
+class Connection:
+    """One address, to which one request at a time is sent, signed by `keys` if there are any."""
+
+    def __init__(self, endpoint: str, keys: Keys | None) -> None:
+        self.endpoint = endpoint.rstrip("/")
+        self.keys = keys
+        self._url = _parse(self.endpoint)
+        self._open: http.client.HTTPConnection | None = None
+
+    def begin(
+        self,
+        method: str,
+        path: str,
+        query: str = "",
+        headers: Headers = (),
+        *,
+        content_sha256: bytes | None = None,
+    ) -> None:
+        """Sends what goes before the body, whose digest is `content_sha256` (None: there is no body).
+        `path` and `query` are escaped."""
+        import http.client
+
+        path = self._url.path + path
+        signed = self._sign(method, path, query, headers, content_sha256)
+        if self._open is None:
+            secure = self._url.scheme == "https"
+            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+            host = self._url.hostname or ""
+            self._open = kind(host, self._url.port, timeout=TIMEOUT_SECONDS)
+        target = f"{path}?{query}" if query else path
+        with self.guarded():
+            self._open.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+            for name, value in signed:
+                self._open.putheader(name, value)
+            self._open.endheaders()
+
+    def send(self, data: Buffer) -> bool:
+        """False: the server takes no more, and says why in its answer."""
+        assert self._open is not None
+        try:
+            self._open.send(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        except OSError as error:
+            self.close()
+            raise self.unreachable(error) from error
+        return True
+
+    def answer(self) -> http.client.HTTPResponse:
+        assert self._open is not None
+        with self.guarded():
+            return self._open.getresponse()
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """What goes wrong on the way, said in a sentence."""
+        import http.client
+
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise self.unreachable(error) from error
+
+    def unreachable(self, error: Exception) -> Exception:
+        from objectio.errors import Unavailable
+
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Unavailable(
+            f"cannot reach {self.endpoint}: {why}; is the server running, and is this its "
+            "address (-e, OBJECTIO_ENDPOINT)?"
+        )
+
+    def refused(self, why: str) -> Exception:
+        from objectio.errors import AccessDenied
+
+        origin = self.keys.origin if self.keys else "none were found"
+        return AccessDenied(f"{self.endpoint} refuses: {why} (credentials: {origin})")
+
+    def _sign(
+        self, method: str, path: str, query: str, headers: Headers, content_sha256: bytes | None
+    ) -> Headers:
+        headers = [(b"host", self._url.netloc.rpartition("@")[2].encode()), *headers]
+        if self.keys is None:
+            return headers
+        from objectio.iam.canonical import EMPTY_SHA256
+        from objectio.iam.credentials import root_credential
+        from objectio.iam.signer import sign_request
+
+        if self.keys.session_token:
+            headers.append((b"x-amz-security-token", self.keys.session_token.encode()))
+        credential = root_credential(self.keys.access_key, self.keys.secret_key)
+        digest = EMPTY_SHA256 if content_sha256 is None else content_sha256
+        return sign_request(
+            credential, method, path.encode(), query.encode(), headers, content_sha256=digest
+        )
+
+
 class Client:
     """`get` and `post` take a path below `/_admin/v1`, and return what its JSON says."""
 
     def __init__(self, endpoint: str, keys: Keys | None) -> None:
-        self.endpoint = endpoint.rstrip("/")
-        self._keys = keys
-        self._url = _parse(self.endpoint)
+        self._connection = Connection(endpoint, keys)
+        self.endpoint = self._connection.endpoint
 
     def get(self, path: str) -> Any:
         return self._ask("GET", path)
@@ -151,60 +275,28 @@ class Client:
         return self._ask("POST", path, said)
 
     def _ask(self, method: str, path: str, said: Mapping[str, Any] | None = None) -> Any:
-        import http.client
         import json
+        from hashlib import sha256
 
-        from objectio.errors import ObjectIOError
-
-        target = f"{self._url.path}/_admin/v1{path}"
         sent = b"" if said is None else json.dumps(said).encode()
-        connection = self._connection()
+        headers = [(b"content-length", b"%d" % len(sent))] if method == "POST" else []
+        connection = self._connection
         try:
-            connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-            for name, value in self._headers(method, target, sent):
-                connection.putheader(name, value)
-            connection.endheaders(sent or None)
-            answer = connection.getresponse()
-            body = answer.read(_ANSWER_BYTES_MAX)
-        except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise ObjectIOError(
-                f"cannot reach {self.endpoint}: {why}; is the server running, and is this its "
-                "address (-e, OBJECTIO_ENDPOINT)?"
-            ) from error
+            digest = sha256(sent).hexdigest().encode()
+            connection.begin(method, f"/_admin/v1{path}", "", headers, content_sha256=digest)
+            if sent:
+                connection.send(sent)
+            answer = connection.answer()
+            with connection.guarded():
+                body = answer.read(_ANSWER_BYTES_MAX)
         finally:
             connection.close()
         return self._read(answer, body)
 
-    def _connection(self) -> http.client.HTTPConnection:
-        import http.client
-
-        host, port = self._url.hostname or "", self._url.port
-        if self._url.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_SECONDS)
-        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
-
-    def _headers(self, method: str, target: str, sent: bytes) -> list[tuple[bytes, bytes]]:
-        headers = [(b"host", self._url.netloc.rpartition("@")[2].encode())]
-        if method == "POST":
-            headers.append((b"content-length", b"%d" % len(sent)))
-        if self._keys is None:
-            return headers
-        from hashlib import sha256
-
-        from objectio.iam.credentials import root_credential
-        from objectio.iam.signer import sign_request
-
-        credential = root_credential(self._keys.access_key, self._keys.secret_key)
-        digest = sha256(sent).hexdigest().encode()
-        return sign_request(
-            credential, method, target.encode(), b"", headers, content_sha256=digest
-        )
-
     def _read(self, answer: http.client.HTTPResponse, body: bytes) -> Any:
         import json
 
-        from objectio.errors import ObjectIOError
+        from objectio.errors import NotFound, ObjectIOError
 
         try:
             said = json.loads(body)
@@ -219,9 +311,9 @@ class Client:
             return said
         message = str(said.get("error", {}).get("message", "")).rstrip(".")
         if answer.status in (401, 403):
-            origin = self._keys.origin if self._keys else "none were found"
-            raise ObjectIOError(f"{self.endpoint} refuses: {message} (credentials: {origin})")
-        raise ObjectIOError(message or f"{self.endpoint} answers HTTP {answer.status}")
+            raise self._connection.refused(message)
+        kind = NotFound if answer.status == 404 else ObjectIOError
+        raise kind(message or f"{self.endpoint} answers HTTP {answer.status}")
 
 
 def _parse(endpoint: str) -> SplitResult:

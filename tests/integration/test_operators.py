@@ -288,7 +288,7 @@ def test_credentials_come_from_where_they_are_said_to(operate):
         "[other]\naws_access_key_id = SOMEBODY\naws_secret_access_key = something%\n"
     )
     assert operator.json("disk", "list", data=False)
-    said = operator.refused("disk", "list", env={"AWS_PROFILE": "other"}, data=False)
+    said = operator.refused("disk", "list", env={"AWS_PROFILE": "other"}, data=False, code=4)
     assert "There is no such access key" in said
     assert "the profile other in" in said
     said = operator.refused("disk", "list", env={"AWS_PROFILE": "none"}, data=False, code=2)
@@ -302,10 +302,10 @@ def test_who_may_not_is_told_why(operate):
     operator = operate()
     access_key, secret_key = operator.server.credentials
     env = {"OBJECTIO_ACCESS_KEY": access_key, "OBJECTIO_SECRET_KEY": secret_key + "x"}
-    said = operator.refused("disk", "list", env=env, data=False)
+    said = operator.refused("disk", "list", env=env, data=False, code=4)
     assert "is the secret key right?" in said
     assert secret_key not in said
-    assert "none were found" in operator.refused("disk", "list", data=False)
+    assert "none were found" in operator.refused("disk", "list", data=False, code=4)
     half = {"OBJECTIO_ACCESS_KEY": access_key}
     assert "set both" in operator.refused("disk", "list", env=half, data=False, code=2)
 
@@ -366,8 +366,8 @@ def test_over_tls(tmp_path):
 
 def test_orders_that_make_no_sense(operate):
     operator = operate()
-    assert "there is no OSD 17" in operator.refused("disk", "show", "17")
-    assert "there is no OSD 17" in operator.refused("disk", "drain", "17")
+    assert "there is no OSD 17" in operator.refused("disk", "show", "17", code=3)
+    assert "there is no OSD 17" in operator.refused("disk", "drain", "17", code=3)
     operator.refused("disk", "remove", "3")  # it is up
 
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from objectio.abc.quotas import QuotaStatus
 from objectio.abc.api import ApiContext
 from objectio.abc.objects import BucketInfo
+from objectio.abc.quotas import QuotaStatus
 from objectio.errors import NotFound
 from objectio.iam.credentials import ROOT_ACCOUNT, ROOT_CANONICAL_ID
 from objectio_api_admin.shapes import Order, canonical_id_of

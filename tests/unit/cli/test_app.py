@@ -13,7 +13,7 @@ import pytest
 import objectio
 from objectio.cli.app import main
 from objectio.cli.command import Command
-from objectio.errors import ConfigError, NotFound
+from objectio.errors import AccessDenied, ConfigError, NotEmpty, NotFound
 from objectio.testing.brokenplugins import install
 
 HERE = "objectio_test_commands"
@@ -36,7 +36,17 @@ class Fine(Command):
 
 class Fails(Command):
     def take_action(self, parsed_args):
+        raise NotEmpty("bucket 'x' is not empty")
+
+
+class Misses(Command):
+    def take_action(self, parsed_args):
         raise NotFound("bucket 'x' does not exist")
+
+
+class Denied(Command):
+    def take_action(self, parsed_args):
+        raise AccessDenied("the server refuses")
 
 
 class Misconfigured(Command):
@@ -67,7 +77,7 @@ class Code(Command):
 @pytest.fixture(autouse=True)
 def commands(tmp_path, monkeypatch):
     """A distribution that brings the commands above, and some that cannot be loaded."""
-    kinds = (Fine, Fails, Misconfigured, Crashes, Interrupted, Pipe, Code)
+    kinds = (Fine, Fails, Misses, Denied, Misconfigured, Crashes, Interrupted, Pipe, Code)
     entries = {f"demo_{kind.__name__.lower()}": f"{HERE}:{kind.__name__}" for kind in kinds}
     entries["demo_unimportable"] = "objectio.testing.brokenplugins.import_error:Nothing"
     entries["demo_twice"] = f"{HERE}:Fine"
@@ -86,7 +96,9 @@ def test_a_command_runs_and_may_give_an_exit_code(capsys):
 @pytest.mark.parametrize(
     ("command", "code", "says"),
     [
-        ("fails", 1, "objectio: bucket 'x' does not exist\n"),
+        ("fails", 1, "objectio: bucket 'x' is not empty\n"),
+        ("misses", 3, "objectio: bucket 'x' does not exist\n"),
+        ("denied", 4, "objectio: the server refuses\n"),
         ("misconfigured", 2, "objectio: gateway.lisen: unknown key\n"),
         ("crashes", 1, "objectio: internal error: KeyError: 'key'; --debug shows where\n"),
         ("interrupted", 130, ""),

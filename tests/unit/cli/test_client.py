@@ -65,6 +65,18 @@ def test_each_place_goes_before_the_next(home):
     assert order[4].secret_key == "100%secret"
 
 
+def test_temporary_ones_have_a_token(home):
+    token = {"OBJECTIO_SESSION_TOKEN": "of-ours", "AWS_SESSION_TOKEN": "of-aws"}
+    assert find_keys(None, {**OURS, **AWS, **token}).session_token == "of-ours"
+    assert find_keys(None, {**AWS, **token}).session_token == "of-aws"
+    assert find_keys(None, AWS).session_token == ""
+    write_profiles(home)
+    with (home / ".aws/credentials").open("a") as file:
+        file.write("[short]\naws_access_key_id=A\naws_secret_access_key=s\naws_session_token=t\n")
+    found = find_keys(None, {"AWS_PROFILE": "short"})
+    assert (found.session_token, "s" in repr(found).split()) == ("t", False)
+
+
 def test_nothing_anywhere_is_no_error(home):
     assert find_keys(None, {}) is None
 
@@ -161,6 +173,7 @@ def test_commands_load_little():
     """The modules of commands are imported for help; what asks a server is imported when it does."""
     script = (
         "import sys; import objectio.cli.disk, objectio.cli.status, objectio.cli.doctor\n"
+        "import objectio.cli.object, objectio.cli.policy, objectio.cli.identity\n"
         "print([name for name in ('http.client', 'msgspec', 'json', 'configparser', "
         "'objectio.iam', 'objectio.store') if name in sys.modules])"
     )

@@ -1,0 +1,295 @@
+"""Commands about users, their access keys, and groups of them, of one account."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Final
+
+from objectio.cli.cells import Cell, Flag, Items, Moment, Text, cells
+from objectio.cli.client import add_client_arguments, connect, escape
+from objectio.cli.command import Lister, Row, ShowOne
+
+ROOT_ACCOUNT: Final = "000000000000"
+_ONE: Final[dict[str, Cell]] = {
+    "account": Text,
+    "name": Text,
+    "path": Text,
+    "id": Text,
+    "arn": Text,
+    "created_ms": Moment,
+}
+_LISTED: Final[dict[str, Cell]] = {
+    name: _ONE[name] for name in ("name", "path", "arn", "created_ms")
+}
+_USER: Final[dict[str, Cell]] = {
+    **_ONE,
+    "groups": Items,
+    "policies": Items,
+    "inline_policies": Items,
+    "keys": Items,
+}
+_GROUP: Final[dict[str, Cell]] = {
+    **_ONE,
+    "users": Items,
+    "policies": Items,
+    "inline_policies": Items,
+}
+_KEY: Final[dict[str, Cell]] = {
+    "access_key": Text,
+    "user": Text,
+    "active": Flag,
+    "created_ms": Moment,
+}
+
+
+def add_account_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--account`, and where the server is."""
+    parser.add_argument(
+        "--account", default=ROOT_ACCOUNT, metavar="ID", help="not the root's (12 digits)"
+    )
+    add_client_arguments(parser)
+
+
+def account_path(parsed_args: argparse.Namespace, *segments: str) -> str:
+    """Below the account, of segments that are names or words."""
+    from objectio.errors import ConfigError
+
+    account = parsed_args.account
+    if not (len(account) == 12 and account.isascii() and account.isdigit()):
+        raise ConfigError(f"{account!r} is not the id of an account: it has 12 digits")
+    if not all(segments):
+        raise ConfigError("a name is not empty")
+    return "/".join(("/accounts", account, *(escape(segment) for segment in segments)))
+
+
+class _Names(Lister):
+    """Rows of an account."""
+
+    need_sort_by_cliff = False
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        add_account_arguments(parser)
+        return parser
+
+    def rows(
+        self, parsed_args: argparse.Namespace, kinds: dict[str, Cell], *segments: str
+    ) -> tuple[tuple[str, ...], list[Row]]:
+        path = account_path(parsed_args, *segments)
+        found = connect(parsed_args).get(path)[segments[-1]]
+        return tuple(kinds), [cells(each, kinds)[1] for each in found]
+
+
+class _One(ShowOne):
+    """One of an account, or two that are put together."""
+
+    takes: tuple[str, ...] = ()
+    helps: Final = {
+        "user": "the user's name",
+        "group": "the group's name",
+        "key": "the access key",
+    }
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        for word in self.takes:
+            parser.add_argument(word, metavar=word.upper(), help=self.helps[word])
+        add_account_arguments(parser)
+        return parser
+
+    def ask(self, parsed_args: argparse.Namespace, *segments: str) -> Any:
+        return connect(parsed_args).get(account_path(parsed_args, *segments))
+
+    def order(self, parsed_args: argparse.Namespace, *segments: str, said: Any = None) -> Any:
+        return connect(parsed_args).post(account_path(parsed_args, *segments), said)
+
+
+class _New(_One):
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--path", default="/", metavar="PATH", help="in its ARN, as /staff/")
+        return parser
+
+
+# Users.
+
+
+class UserList(_Names):
+    """List the users of an account."""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Row]]:
+        return self.rows(parsed_args, _LISTED, "users")
+
+
+class UserCreate(_New):
+    """Make a user, who may do nothing until a policy allows it.
+
+    `objectio key create USER` makes its access key, `objectio policy attach` gives it a policy.
+    """
+
+    takes = ("user",)
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+        said = {"name": parsed_args.user, "path": parsed_args.path}
+        return cells(self.order(parsed_args, "users", said=said), _ONE)
+
+
+class UserShow(_One):
+    """Show a user: its groups, policies and access keys."""
+
+    takes = ("user",)
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+        said = self.ask(parsed_args, "users", parsed_args.user)
+        keys = [key["access_key"] for key in said["keys"]]
+        return cells({**said, "keys": keys}, _USER)
+
+
+class UserDelete(_One):
+    """Delete a user. Refused while it has access keys or policies or is in a group."""
+
+    takes = ("user",)
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+        return cells(self.order(parsed_args, "users", parsed_args.user, "delete"), _ONE)
+
+
+# Access keys.
+
+
+class KeyList(_Names):
+    """List the access keys of a user."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("user", metavar="USER", help="the user's name")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Row]]:
+        return self.rows(parsed_args, _KEY, "users", parsed_args.user, "keys")
+
+
+class KeyCreate(_One):
+    """Make an access key of a user, and show its secret: the only time.
+
+    A user has two at most, so that a new one can take the place of an old one: make it, move clients
+    over, disable the old one, delete it.
+    """
+
+    takes = ("user",)
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--access-key", default="", metavar="KEY", help="not one that is made")
+        parser.add_argument("--secret-key", default="", metavar="SECRET", help="likewise")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+        given = {"access_key": parsed_args.access_key, "secret_key": parsed_args.secret_key}
+        said = self.order(parsed_args, "users", parsed_args.user, "keys", said=given)
+        shown: dict[str, Cell] = {"access_key": Text, "secret_key": Text, **_KEY}
+        return cells(said, shown)
+
+
+class _KeyOrder(_One):
+    takes = ("user", "key")
+    verb = ""
+    kinds: dict[str, Cell] = _KEY
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+        said = self.order(
+            parsed_args, "users", parsed_args.user, "keys", parsed_args.key, self.verb
+        )
+        return cells(said, self.kinds)
+
+
+class KeyDelete(_KeyOrder):
+    """Delete an access key for good."""
+
+    verb = "delete"
+    kinds = {"access_key": Text, "user": Text}
+
+
+class KeyEnable(_KeyOrder):
+    """Let an access key sign requests again."""
+
+    verb = "enable"
+
+
+class KeyDisable(_KeyOrder):
+    """Let an access key sign nothing until it is enabled again."""
+
+    verb = "disable"
+
+
+# Groups.
+
+
+class GroupList(_Names):
+    """List the groups of an account."""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Row]]:
+        return self.rows(parsed_args, _LISTED, "groups")
+
+
+class GroupCreate(_New):
+    """Make a group, whose policies are those of the users in it."""
+
+    takes = ("group",)
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+        said = {"name": parsed_args.group, "path": parsed_args.path}
+        return cells(self.order(parsed_args, "groups", said=said), _ONE)
+
+
+class GroupShow(_One):
+    """Show a group: its users and policies."""
+
+    takes = ("group",)
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+        return cells(self.ask(parsed_args, "groups", parsed_args.group), _GROUP)
+
+
+class GroupDelete(_One):
+    """Delete a group. Refused while it has users or policies."""
+
+    takes = ("group",)
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+        return cells(self.order(parsed_args, "groups", parsed_args.group, "delete"), _ONE)
+
+
+class _Membership(_One):
+    takes = ("group", "user")
+    verb = ""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+        said = self.order(
+            parsed_args, "groups", parsed_args.group, "users", parsed_args.user, self.verb
+        )
+        return cells(said, _GROUP)
+
+
+class GroupAddUser(_Membership):
+    """Put a user into a group."""
+
+    verb = "add"
+
+
+class GroupRemoveUser(_Membership):
+    """Take a user out of a group."""
+
+    verb = "remove"
+
+
+class GroupUserGroups(_Names):
+    """List the groups that a user is in."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("user", metavar="USER", help="the user's name")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Row]]:
+        return self.rows(parsed_args, _LISTED, "users", parsed_args.user, "groups")

@@ -1,0 +1,247 @@
+"""Users, keys, groups, policies and buckets from the shell, and what they then may over S3."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from objectio.testing.shapes import SHAPES_SLOW, make_server
+
+for needed in ("objectio_api_admin", "objectio_api_s3", "objectio_kv_lmdb"):
+    pytest.importorskip(needed, reason=f"{needed} is not installed")
+
+_MAIN = "import sys; from objectio.cli.app import main; sys.exit(main())"
+
+
+@pytest.fixture(scope="module", params=SHAPES_SLOW)
+def server(request, tmp_path_factory):
+    with contextlib.ExitStack() as stack:
+        data_dir = tmp_path_factory.mktemp("server") / "data"
+        yield stack.enter_context(make_server(data_dir, shape=request.param))
+
+
+@pytest.fixture
+def objectio(server, tmp_path):
+    """`objectio(*words, code=0, keys=None, stdin="")` → (what it wrote, what it complained of); as the
+    root, or with the keys that were made for somebody."""
+
+    def run(*words, code=0, keys=None, stdin=""):
+        clean = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        env = {**clean, "HOME": str(tmp_path), "OBJECTIO_ENDPOINT": server.endpoint}
+        if keys is None:
+            words += ("--data", str(server.data_dir))
+        else:
+            env |= {"OBJECTIO_ACCESS_KEY": keys[0], "OBJECTIO_SECRET_KEY": keys[1]}
+        done = subprocess.run(
+            [sys.executable, "-c", _MAIN, *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=env,
+            input=stdin,
+            timeout=120,
+        )
+        assert done.returncode == code, done
+        assert done.stderr.count("\n") == (1 if done.stderr else 0), "one sentence"
+        return done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def show(objectio):
+    return lambda *words, **more: json.loads(objectio(*words, "-f", "json", **more)[0])
+
+
+@pytest.fixture
+def user(show):
+    """A user of the name, and its keys; both are gone after the test."""
+    made = []
+
+    def make(name):
+        show("user", "create", name)
+        key = show("key", "create", name)
+        made.append((name, key["access_key"]))
+        return key["access_key"], key["secret_key"]
+
+    yield make
+    for name, key in made:
+        for policy in show("user", "show", name)["policies"]:
+            show("policy", "detach", policy, "--user", name)
+        show("key", "delete", name, key)
+        show("user", "delete", name)
+
+
+def test_a_user_may_what_policies_say_and_no_more(objectio, show, user, tmp_path):
+    ann = user("ann@home")
+    show("bucket", "create", "annas")
+    (tmp_path / "file").write_text("text")
+    said = objectio("object", "put", "annas", "key", "file", keys=ann, code=4)[1]
+    assert "refuses" in said
+    assert "(credentials: OBJECTIO_ACCESS_KEY)" in said
+    show("policy", "attach", "readonly", "--user", "ann@home")
+    asked = ("policy", "simulate", "--user", "ann@home", "--resource", "arn:aws:s3:::annas/key")
+    assert show(*asked, "--action", "s3:GetObject")[0]["allowed"] is True
+    (refused,) = show(*asked, "--action", "s3:PutObject", code=4)
+    assert (refused["allowed"], refused["policies"]) == (False, [])
+    objectio("object", "put", "annas", "key", "file", keys=ann, code=4)
+    show("policy", "attach", "arn:aws:iam::aws:policy/readwrite", "--user", "ann@home")
+    assert show(*asked, "--action", "s3:PutObject")[0]["policies"] == ["readwrite of user ann@home"]
+    objectio("object", "put", "annas", "key", "file", keys=ann)
+    assert objectio("object", "get", "annas", "key", "-", keys=ann)[0] == "text"
+    objectio("object", "delete", "annas", "key", keys=ann)
+    show("bucket", "delete", "annas")
+
+
+def test_nobody_but_the_root_administers(objectio, user):
+    ann = user("ann")
+    objectio("policy", "attach", "admin", "--user", "ann")
+    for words in (
+        ("user", "list"),
+        ("key", "create", "ann"),
+        ("policy", "list"),
+        ("group", "list"),
+        ("bucket", "list"),
+        ("bucket", "create", "mine"),
+        ("policy", "simulate", "--user", "ann", "--action", "s3:GetObject"),
+        ("disk", "list"),
+    ):
+        assert "This identity may not do that" in objectio(*words, keys=ann, code=4)[1]
+
+
+def test_keys_are_rotated(objectio, show, user):
+    old = user("bob")
+    show("policy", "attach", "readwrite", "--user", "bob")
+    show("bucket", "create", "bobs")
+    new = show("key", "create", "bob")
+    keys = new["access_key"], new["secret_key"]
+    for each in (old, keys):
+        objectio("object", "list", "bobs", keys=each)
+    objectio("key", "create", "bob", code=1)  # two at most
+    listed = show("key", "list", "bob")
+    assert [(key["access_key"], key["active"]) for key in listed] == [
+        (old[0], True),
+        (keys[0], True),
+    ]
+    assert new["secret_key"] not in json.dumps(listed) + json.dumps(show("user", "show", "bob"))
+    assert show("key", "disable", "bob", keys[0])["active"] is False
+    objectio("object", "list", "bobs", keys=keys, code=4)
+    assert show("key", "enable", "bob", keys[0])["active"] is True
+    objectio("object", "list", "bobs", keys=keys)
+    show("key", "delete", "bob", keys[0])
+    objectio("object", "list", "bobs", keys=keys, code=4)
+    assert "cannot be found" in objectio("key", "delete", "bob", keys[0], code=3)[1]
+    show("bucket", "delete", "bobs")
+
+
+def test_a_group_gives_what_it_has(objectio, show, user):
+    cat = user("cat")
+    show("bucket", "create", "shared")
+    show("group", "create", "readers", "--path", "/staff/")
+    show("policy", "attach", "readonly", "--group", "readers")
+    objectio("object", "list", "shared", keys=cat, code=4)
+    assert show("group", "add-user", "readers", "cat")["users"] == ["cat"]
+    assert objectio("object", "list", "shared", "-f", "csv", keys=cat)[0].startswith('"key"')
+    (group,) = show("group", "user-groups", "cat")
+    assert group["arn"] == "arn:aws:iam::000000000000:group/staff/readers"
+    assert "user cat" in objectio("group", "delete", "readers", code=1)[1]
+    assert "readers" in objectio("user", "delete", "cat", code=1)[1]
+    assert show("group", "remove-user", "readers", "cat")["users"] == []
+    objectio("object", "list", "shared", keys=cat, code=4)
+    show("policy", "detach", "readonly", "--group", "readers")
+    show("group", "delete", "readers")
+    assert show("group", "list") == []
+    show("bucket", "delete", "shared")
+
+
+def test_a_policy_of_ones_own(objectio, show, user, tmp_path):
+    user("dan")
+    statement = {
+        "Effect": "Allow",
+        "Action": "s3:GetObject",
+        "Resource": "arn:aws:s3:::${aws:username}/*",
+        "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}},
+    }
+    document = {"Version": "2012-10-17", "Statement": [statement]}
+    (tmp_path / "own.json").write_text(json.dumps(document, indent=2))
+    asked = ("policy", "simulate", "--action", "s3:GetObject", "--resource", "arn:aws:s3:::dan/k")
+    inside = ("--context", "aws:SourceIp=10.1.2.3")
+    show(*asked, *inside, "--document", "own.json", code=4)  # who has it has no such name
+    assert show(*asked, *inside, "--document", "own.json", "--user", "dan")[0]["allowed"]
+    shown = show("policy", "create", "own", "-", stdin=json.dumps(document))
+    assert shown["document"] == document
+    assert objectio("policy", "show", "own", "-f", "value", "-c", "arn")[0] == f"{shown['arn']}\n"
+    show("policy", "attach", "own", "--user", "dan")
+    assert show(*asked, *inside, "--user", "dan")[0]["policies"] == ["own of user dan"]
+    show(*asked, "--user", "dan", code=4)
+    assert "attached" in objectio("policy", "delete", "own", code=1)[1]
+    show("policy", "detach", "own", "--user", "dan")
+    show("policy", "delete", "own")
+    assert "there is no policy own" in objectio("policy", "show", "own", code=3)[1]
+
+
+def test_users_of_another_account(objectio, show):
+    account = show("account", "create", "--display-name", "Other")["id"]
+    of = ("--account", account)
+    made = show("user", "create", "ann", *of)
+    assert made["arn"] == f"arn:aws:iam::{account}:user/ann"
+    assert [each["name"] for each in show("user", "list", *of)] == ["ann"]
+    assert "ann" not in [each["name"] for each in show("user", "list")]
+    show("bucket", "create", "theirs", *of)
+    assert [each["name"] for each in show("bucket", "list", *of)] == ["theirs"]
+    shown = show("bucket", "show", "theirs")
+    assert (shown["account"], shown["versioning"]) == (account, "")
+    assert "owns buckets: theirs" in objectio("account", "delete", account, code=1)[1]
+    show("bucket", "delete", "theirs")
+    show("user", "delete", "ann", *of)
+    show("account", "delete", account)
+    assert "there is no account" in objectio("user", "list", *of, code=3)[1]
+
+
+def test_buckets(objectio, show):
+    made = show("bucket", "create", "locked", "--object-lock")
+    assert (made["versioning"], made["object_lock"]) == ("Enabled", True)
+    assert "locked" in objectio("bucket", "create", "locked", code=1)[1]
+    show("bucket", "quota", "locked", "--bytes", "1MiB")
+    assert show("bucket", "show", "locked")["bytes_max"] == 1 << 20
+    assert [(b["name"], b["bytes_max"]) for b in show("bucket", "list")] == [("locked", 1 << 20)]
+    objectio("object", "put", "locked", "key", stdin="text")
+    assert "is not empty" in objectio("bucket", "delete", "locked", code=1)[1]
+    version = show("object", "stat", "locked", "key")["version_id"]
+    objectio("object", "delete", "locked", "key", "--version-id", version)
+    show("bucket", "delete", "locked")
+    assert "there is no bucket locked" in objectio("bucket", "show", "locked", code=3)[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("user", "show", ""),
+        ("user", "list", "--account", "12"),
+        ("bucket", "show", "a/b"),
+        ("policy", "simulate", "--action", "s3:GetObject"),
+        ("policy", "simulate", "--user", "u", "--action", "s3:GetObject", "--context", "x"),
+        ("object", "stat", "bucket", ""),
+        ("object", "list", "a/b"),
+        ("object", "list", "bucket", "--limit", "0"),
+        ("object", "get", "bucket", "ends/with/"),
+        ("object", "put", "bucket", "key", "--metadata", "novalue"),
+        ("object", "put", "bucket", "k" * 1025),
+        ("object", "delete", "bucket", "a", "b", "--version-id", "v"),
+    ],
+)
+def test_wrong_usage(objectio, words):
+    assert objectio(*words, code=2)[1].startswith("objectio: ")
+
+
+def test_what_the_server_refuses_it_explains(objectio, tmp_path):
+    assert "alphanumeric" in objectio("user", "create", "a b", code=1)[1]
+    assert "is not a bucket name" in objectio("bucket", "create", "No_Bucket", code=1)[1]
+    (tmp_path / "wrong.json").write_text('{"Statement": []}')
+    assert "Statement" in objectio("policy", "create", "own", "wrong.json", code=1)[1]
+    assert "No such file" in objectio("policy", "create", "own", "lost.json", code=1)[1]

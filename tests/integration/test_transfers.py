@@ -1,0 +1,351 @@
+"""Objects from the shell: whole, interrupted, resumed, changed meanwhile, and over a bad connection."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from objectio.testing.shapes import make_server
+
+for needed in ("objectio_api_admin", "objectio_api_s3", "objectio_kv_lmdb"):
+    pytest.importorskip(needed, reason=f"{needed} is not installed")
+
+MIB = 1 << 20
+_MAIN = "import sys; from objectio.cli.app import main; sys.exit(main())"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with make_server(tmp_path_factory.mktemp("server") / "data", shape="one") as started:
+        yield started
+
+
+class Shell:
+    def __init__(self, server, here):
+        self.server = server
+        self.here = here
+
+    def start(self, *words, endpoint=None, **more):
+        clean = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        env = {**clean, "HOME": str(self.here)}
+        env["OBJECTIO_ENDPOINT"] = endpoint or self.server.endpoint
+        at = words.index("--") if "--" in words else len(words)
+        words = (*words[:at], "--data", str(self.server.data_dir), *words[at:])
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        command = [sys.executable, "-c", _MAIN, *words]
+        return subprocess.Popen(command, cwd=self.here, env=env, **pipes)
+
+    def __call__(self, *words, code=0, stdin=b"", **more):
+        """(what it wrote, what it complained of)"""
+        with self.start(*words, stdin=subprocess.PIPE, **more) as process:
+            out, err = process.communicate(stdin, timeout=120)
+        assert process.returncode == code, (out, err)
+        return out, (err or b"").decode()
+
+    def show(self, *words, **more):
+        return json.loads(self(*words[:2], "-f", "json", *words[2:], **more)[0])
+
+    def partial(self, name):
+        return [path for path in self.here.iterdir() if path.name.startswith(f".{name}.")]
+
+
+@pytest.fixture
+def objectio(server, tmp_path):
+    return Shell(server, tmp_path)
+
+
+@pytest.fixture
+def bucket(objectio, request):
+    name = f"bucket-{hashlib.sha256(request.node.name.encode()).hexdigest()[:12]}"
+    objectio("bucket", "create", name)
+    return name
+
+
+class Relay:
+    """Passes bytes between clients and the server, but of each of its first `failing` connections no
+    more than so many up or down: then it ends them, or, if it `stalls`, goes quiet. `said` has what
+    clients sent."""
+
+    def __init__(self, server, *, up=None, down=None, failing=1, stalls=False):
+        self._to = server.address
+        self._limits = {"up": up, "down": down}
+        self._failing = failing
+        self._stalls = stalls
+        self.said = []
+        self._sockets = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        host, port = self._listener.getsockname()
+        self.endpoint = f"http://{host}:{port}"
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def __enter__(self):
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for each in (self._listener, *self._sockets):
+            each.close()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._to)
+            self._sockets += [client, server]
+            number, said = len(self.said), bytearray()
+            self.said.append(said)
+            for source, to, way in ((client, server, "up"), (server, client, "down")):
+                limit = self._limits[way] if number < self._failing else None
+                arguments = (source, to, limit, said if way == "up" else bytearray())
+                thread = threading.Thread(target=self._pump, args=arguments)
+                self._threads.append(thread)
+                thread.start()
+
+    def _pump(self, source, to, left, seen):
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                seen += piece[: 4096 - len(seen)] if len(seen) < 4096 else b""
+                if left is not None:
+                    piece = piece[:left]
+                    left -= len(piece)
+                to.sendall(piece)
+                if left == 0 and self._stalls:
+                    return
+                if left == 0:
+                    break
+        for each in (source, to):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+
+def until(ask):
+    deadline = time.monotonic() + 60
+    while not (answer := ask()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return answer
+
+
+# What works.
+
+
+@pytest.mark.parametrize("size", [0, 1, 16 * MIB, 16 * MIB + 1])
+@pytest.mark.parametrize("by", ["file", "pipe"])
+def test_there_and_back(objectio, bucket, size, by):
+    data = os.urandom(size)
+    (objectio.here / "given").write_bytes(data)
+    if by == "file":
+        objectio("object", "put", bucket, "dir/key", "given")
+        objectio("object", "get", bucket, "dir/key", "got")
+        assert (objectio.here / "got").read_bytes() == data
+        assert objectio.partial("got") == []
+    else:
+        objectio("object", "put", bucket, "dir/key", stdin=data)
+        assert objectio("object", "get", bucket, "dir/key", "-")[0] == data
+    assert objectio.show("object", "stat", bucket, "dir/key")["size"] == size
+    (row,) = objectio.show("object", "list", bucket)
+    assert (row["key"], row["size"]) == ("dir/key", size)
+
+
+def test_where_it_goes(objectio, bucket):
+    objectio("object", "put", bucket, "a/b.txt", stdin=b"text")
+    (objectio.here / "folder").mkdir()
+    assert objectio.show("object", "get", bucket, "a/b.txt")["file"] == "b.txt"
+    shown = objectio.show("object", "get", bucket, "a/b.txt", "folder")
+    assert shown["file"] == "folder/b.txt"
+    for path in ("b.txt", "folder/b.txt"):
+        assert (objectio.here / path).read_bytes() == b"text"
+    objectio("object", "put", bucket, "a/b.txt", stdin=b"other")
+    objectio("object", "get", bucket, "a/b.txt")
+    assert (objectio.here / "b.txt").read_bytes() == b"other"
+    objectio("object", "get", bucket, "a/b.txt", "/dev/null")
+    assert "No such file" in objectio("object", "get", bucket, "a/b.txt", "lost/b", code=1)[1]
+
+
+@pytest.mark.parametrize("key", ["a b+c%20&d=e?f#g", "ä/ö ü~", "//a//", "..", "-", "$'\"<&>"])
+def test_any_key(objectio, bucket, key):
+    objectio("object", "put", bucket, "--", key, stdin=key.encode())
+    assert [row["key"] for row in objectio.show("object", "list", bucket)] == [key]
+    assert objectio("object", "get", bucket, "--", key, "-")[0] == key.encode()
+    objectio("object", "delete", bucket, "--", key)
+    objectio("object", "delete", bucket, "--", key)
+    assert "there is no object" in objectio("object", "get", bucket, "--", key, "-", code=3)[1]
+
+
+def test_what_is_known_of_it(objectio, bucket):
+    (objectio.here / "page.html").write_text("<p>")
+    objectio("object", "put", bucket, "key", "page.html", "--metadata", "Color=deep red")
+    shown = objectio.show("object", "stat", bucket, "key")
+    assert (shown["content_type"], shown["metadata"]) == ("text/html", {"color": "deep red"})
+    assert shown["etag"] == hashlib.md5(b"<p>").hexdigest()
+    assert abs(shown["modified"] / 1000 - time.time()) < 120
+    objectio("object", "put", bucket, "key", "page.html", "--content-type", "text/x-own")
+    assert objectio.show("object", "stat", bucket, "key")["content_type"] == "text/x-own"
+    assert "there is no object lost" in objectio("object", "stat", bucket, "lost", code=3)[1]
+    said = objectio("object", "stat", "no-such-bucket", "lost", code=3)[1]
+    assert "`objectio bucket create no-such-bucket` makes it" in said
+
+
+def test_listings(objectio, bucket, server):
+    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+    with contextlib.closing(boto3.client("s3", **server.s3_settings())) as client:
+        for number in range(1005):
+            client.put_object(Bucket=bucket, Key=f"many/{number:04}")
+        client.put_object(Bucket=bucket, Key="one", Body=b"1")
+    rows = objectio.show("object", "list", bucket)
+    assert [row["key"] for row in rows] == [*(f"many/{n:04}" for n in range(1005)), "one"]
+    folders = objectio.show("object", "list", bucket, "--delimiter", "/")
+    assert [(row["key"], row["size"]) for row in folders] == [("many/", None), ("one", 1)]
+    some = objectio.show("object", "list", bucket, "--prefix", "many/1", "--limit", "3")
+    assert [row["key"] for row in some] == ["many/1000", "many/1001", "many/1002"]
+    rest = objectio.show("object", "list", bucket, "--after", "many/1003")
+    assert [row["key"] for row in rest] == ["many/1004", "one"]
+
+
+def test_a_reader_that_has_seen_enough(objectio, bucket):
+    objectio("object", "put", bucket, "key", stdin=bytes(8 * MIB))
+    with objectio.start("object", "get", bucket, "key", "-") as process:
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.wait(60) == 141
+        assert process.stderr.read() == b""
+
+
+# Interrupted.
+
+
+@pytest.fixture
+def large(objectio, bucket):
+    """20 MiB under "key", put in two parts."""
+    data = os.urandom(20 * MIB)
+    objectio("object", "put", bucket, "key", stdin=data)
+    return data
+
+
+def cut_off(objectio, server, bucket):
+    """A get that ends in the middle of its bytes."""
+    with Relay(server, down=5 * MIB, failing=9) as relay:
+        said = objectio("object", "get", bucket, "key", "got", endpoint=relay.endpoint, code=1)[1]
+    assert "the same command goes on from there" in said
+    assert not (objectio.here / "got").exists()
+    (partial,) = objectio.partial("got")
+    assert 4 * MIB < partial.stat().st_size < 5 * MIB
+    return partial
+
+
+def test_what_was_cut_off_goes_on(objectio, server, bucket, large):
+    begun = cut_off(objectio, server, bucket).stat().st_size
+    with Relay(server) as relay:
+        objectio("object", "get", bucket, "key", "got", endpoint=relay.endpoint)
+        heads = [bytes(said).partition(b"\r\n\r\n")[0].lower() for said in relay.said]
+    (get,) = [head for head in heads if head.startswith(b"get")]
+    assert b"range: bytes=%d-\r\n" % begun in get
+    assert b"if-match: " in get
+    assert (objectio.here / "got").read_bytes() == large
+    assert objectio.partial("got") == []
+
+
+def test_what_changed_meanwhile_begins_again(objectio, server, bucket, large):
+    cut_off(objectio, server, bucket)
+    objectio("object", "put", bucket, "key", stdin=large[::-1])
+    objectio("object", "get", bucket, "key", "got")
+    assert (objectio.here / "got").read_bytes() == large[::-1]
+    assert objectio.partial("got") == [], "what was begun of the older one is thrown away"
+
+
+def test_what_was_damaged_is_found(objectio, server, bucket):
+    data = os.urandom(10 * MIB)  # one part: its ETag is its MD5
+    objectio("object", "put", bucket, "key", stdin=data)
+    partial = cut_off(objectio, server, bucket)
+    with partial.open("r+b") as file:
+        file.write(b"damaged")
+    said = objectio("object", "get", bucket, "key", "got", code=1)[1]
+    assert "get it again" in said
+    assert not (objectio.here / "got").exists()
+    objectio("object", "get", bucket, "key", "got")
+    assert (objectio.here / "got").read_bytes() == data
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_who_interrupts_loses_nothing(objectio, server, bucket, large, how, code):
+    with Relay(server, down=9 * MIB, failing=9, stalls=True) as relay:
+        words = ("object", "get", bucket, "key", "got")
+        with objectio.start(*words, endpoint=relay.endpoint) as process:
+            until(lambda: any(each.stat().st_size > 5 * MIB for each in objectio.partial("got")))
+            assert "another command" in objectio(*words, code=1)[1]
+            process.send_signal(how)
+            assert process.wait(60) == code
+            assert process.stderr.read() == b""
+    (partial,) = objectio.partial("got")
+    assert partial.stat().st_size > 5 * MIB
+    objectio(*words)
+    assert (objectio.here / "got").read_bytes() == large
+
+
+def test_a_part_that_fails_is_sent_again(objectio, server, bucket):
+    data = os.urandom(20 * MIB)
+    with Relay(server, up=3 * MIB, failing=2) as relay:  # the first begins the upload
+        objectio("object", "put", bucket, "key", endpoint=relay.endpoint, stdin=data)
+        puts = [said for said in relay.said if said.startswith(b"PUT")]
+    assert len(puts) == 3
+    assert objectio("object", "get", bucket, "key", "-")[0] == data
+
+
+def test_an_upload_that_fails_leaves_nothing(objectio, server, bucket):
+    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+    objectio("object", "put", bucket, "key", stdin=b"as it was")
+    with Relay(server, up=3 * MIB, failing=99) as relay:
+        said = objectio(
+            *("object", "put", bucket, "key"),
+            endpoint=relay.endpoint,
+            stdin=bytes(20 * MIB),
+            code=1,
+        )[1]
+    assert "cannot reach" in said
+    assert objectio("object", "get", bucket, "key", "-")[0] == b"as it was"
+    with contextlib.closing(boto3.client("s3", **server.s3_settings())) as client:
+        assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+
+
+# On a terminal.
+
+
+def test_progress_is_for_terminals(objectio, bucket):
+    def seen(*words, stdin=b""):
+        ours, theirs = pty.openpty()
+        with open(ours, "rb", buffering=0) as terminal:
+            with open(theirs, "wb") as stderr:
+                objectio(*words, stdin=stdin, stderr=stderr)
+            shown = b""
+            with contextlib.suppress(OSError):  # Linux says so that nobody has the other end
+                while piece := terminal.read(65536):
+                    shown += piece
+        return shown.decode()
+
+    (objectio.here / "given").write_bytes(bytes(3 * MIB))
+    put, get = ("object", "put", bucket, "key"), ("object", "get", bucket, "key", "got")
+    for words in ((*put, "given"), get):
+        assert "100%  3.0 MiB of 3.0 MiB" in seen(*words)
+    assert "%" not in seen(*put, stdin=bytes(MIB))  # nobody knows how much it will be
+    for words in ((*put, "given", "--no-progress"), ("-q", *get), (*get, "--no-progress")):
+        assert seen(*words) == ""
+    assert objectio(*get)[1] == ""
