@@ -11,7 +11,9 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Final, TypeVar
+
+import msgspec
 
 from objectio.kv.keys import prefix_end, unescape
 from objectio.kv.store import KVStore, Row, Write
@@ -25,6 +27,8 @@ _log: Final = logging.getLogger("objectio.store")
 
 _PAGE: Final = 500
 _SHARE: Final = 0.1
+
+T = TypeVar("T")
 
 
 class UsageCounter:
@@ -104,18 +108,21 @@ class UsageCounter:
         found: Counter[str] = Counter()
         table = keys.objects(bucket_id)
         async for _, raw in self._rows(table):
+            listed = _read(raw, decode_listed)
             found["objects"] += 1
-            found["bytes"] += decode_listed(raw).size
+            found["bytes"] += 0 if listed is None else listed.size
         table = keys.versions(bucket_id)
         async for _, raw in self._rows(table):
-            record = decode_object(raw)
-            found["objects"] += not record.delete_marker
-            found["bytes"] += record.size
+            record = _read(raw, decode_object)
+            if record is not None:
+                found["objects"] += not record.delete_marker
+                found["bytes"] += record.size
         table = keys.uploads(bucket_id)
         async for row, _ in self._rows(table):
             _, end = unescape(row, len(table))
             async for _, raw in self._rows(keys.parts(row[end:])):
-                found["bytes"] += decode_part(raw).size
+                part = _read(raw, decode_part)
+                found["bytes"] += 0 if part is None else part.size
         return found
 
     async def _rows(self, table: bytes) -> AsyncIterator[Row]:
@@ -130,3 +137,12 @@ class UsageCounter:
             took = time.monotonic() - began
             await asyncio.sleep(took / _SHARE - took)
             start = page[-1][0] + b"\0"
+
+
+def _read(raw: bytes, decode: Callable[[bytes], T]) -> T | None:
+    """None for what cannot be read: it counts for nothing, and holds up no count."""
+    try:
+        return decode(raw)
+    except msgspec.DecodeError as error:
+        _log.warning("counting what buckets hold: a row cannot be read: %s", error)
+        return None

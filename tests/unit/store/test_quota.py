@@ -120,6 +120,25 @@ async def test_all_versions_and_parts_count(world):
     assert await world.usage("free") is None
 
 
+async def test_rows_that_cannot_be_read_hold_up_no_count(world):
+    await world.bucket(bytes_max=100)
+    await world.bucket("later", bytes_max=100)
+    await world.object(5)
+    await world.object(7, name="later")
+    bucket = await world.buckets.find("bucket")
+    upload = encode(UploadRecord(0, "o", {}, {}, "STANDARD", "", ""))
+    rows = [
+        (keys.object(bucket.id, b"bad"), b"\xc1"),
+        (keys.version(bucket.id, b"bad", 1), b"\xc1"),
+        (keys.upload(bucket.id, b"u", bytes(16)), upload),
+        (keys.part(bytes(16), 1), b"\xc1"),
+    ]
+    await world.kv.commit([], rows)
+    await world.counter.count()
+    assert (await world.usage()).bytes == 5
+    assert (await world.usage("later")).bytes == 7
+
+
 async def test_more_than_a_page(world, monkeypatch):
     monkeypatch.setattr(usage_count, "_PAGE", 7)
     await world.bucket(bytes_max=100)
