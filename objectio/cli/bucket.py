@@ -37,7 +37,7 @@ def _shown(said: Any, names: tuple[str, ...] = tuple(_SHOWN)) -> tuple[tuple[str
 class BucketList(Lister):
     """List the buckets of all accounts.
 
-    What one holds is counted, now and then, where it has a quota.
+    What one holds is counted now and then, if it has a quota. `objectio bucket show` counts others, too.
     """
 
     need_sort_by_cliff = False
@@ -65,7 +65,11 @@ class _OneBucket(ShowOne):
 
 
 class BucketShow(_OneBucket):
-    """Show one bucket: whose it is, what it holds and may hold."""
+    """Show one bucket: whose it is, what it holds and may hold.
+
+    All versions count, and the parts of uploads. Without a quota they are counted now, unless they are
+    more than about 100,000.
+    """
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
         return _shown(connect(parsed_args).get(f"/buckets/{_name(parsed_args)}"))

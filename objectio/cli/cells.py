@@ -63,6 +63,16 @@ class Text(columns.FormattableColumn[str]):
         return self._value or UNKNOWN
 
 
+class Name(columns.FormattableColumn[str]):
+    """What others have named: no character of it does anything to a terminal."""
+
+    def human_readable(self) -> str:
+        return "".join(
+            each if each.isprintable() else each.encode("unicode_escape").decode()
+            for each in self._value
+        )
+
+
 class Flag(columns.FormattableColumn[bool]):
     def human_readable(self) -> str:
         return "yes" if self._value else "no"

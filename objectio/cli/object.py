@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from objectio.cli.cells import Moment, Named, Size, Text
+from objectio.cli.cells import Moment, Name, Named, Size, Text
 from objectio.cli.client import Connection, add_client_arguments, find_endpoint, find_keys
 from objectio.cli.command import Command, Lister, Row, ShowOne
 
@@ -171,7 +171,7 @@ class ObjectList(Lister):
             bucket, parsed_args.prefix, parsed_args.delimiter, parsed_args.after
         )
         rows = [
-            (each.key, Size(each.size), Moment(_moment(each.modified)), Text(each.etag))
+            (Name(each.key), Size(each.size), Moment(_moment(each.modified)), Text(each.etag))
             for each in islice(found, parsed_args.limit)
         ]
         return _LISTED, rows
@@ -195,7 +195,7 @@ class ObjectStat(ShowOne):
         own = "x-amz-meta-"
         shown = {
             "bucket": where.bucket,
-            "key": where.key,
+            "key": Name(where.key),
             "size": Size(int(info.get("content-length", "0"))),
             "modified": Moment(
                 int(parsedate_to_datetime(modified).timestamp() * 1000) if modified else None

@@ -36,7 +36,8 @@ def objectio(server, tmp_path):
         if keys is None:
             words += ("--data", str(server.data_dir))
         else:
-            env |= {"OBJECTIO_ACCESS_KEY": keys[0], "OBJECTIO_SECRET_KEY": keys[1]}
+            names = ("OBJECTIO_ACCESS_KEY", "OBJECTIO_SECRET_KEY", "OBJECTIO_SESSION_TOKEN")
+            env |= dict(zip(names, keys, strict=False))
         done = subprocess.run(
             [sys.executable, "-c", _MAIN, *words],
             capture_output=True,
@@ -96,6 +97,23 @@ def test_a_user_may_what_policies_say_and_no_more(objectio, show, user, tmp_path
     assert objectio("object", "get", "annas", "key", "-", keys=ann)[0] == "text"
     objectio("object", "delete", "annas", "key", keys=ann)
     show("bucket", "delete", "annas")
+
+
+def test_temporary_credentials(objectio, show, user, server):
+    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+    pytest.importorskip("objectio_api_iam", reason="objectio_api_iam is not installed")
+    ann = user("ann")
+    show("policy", "attach", "readwrite", "--user", "ann")
+    show("bucket", "create", "short")
+    where = server.s3_settings() | {"aws_access_key_id": ann[0], "aws_secret_access_key": ann[1]}
+    with contextlib.closing(boto3.client("sts", **where)) as sts:
+        made = sts.get_session_token()["Credentials"]
+    keys = made["AccessKeyId"], made["SecretAccessKey"], made["SessionToken"]
+    objectio("object", "put", "short", "key", stdin="text", keys=keys)
+    assert objectio("object", "get", "short", "key", "-", keys=keys)[0] == "text"
+    objectio("object", "get", "short", "key", "-", keys=keys[:2], code=4)
+    objectio("object", "delete", "short", "key", keys=keys)
+    show("bucket", "delete", "short")
 
 
 def test_nobody_but_the_root_administers(objectio, user):
@@ -211,6 +229,9 @@ def test_buckets(objectio, show):
     assert show("bucket", "show", "locked")["bytes_max"] == 1 << 20
     assert [(b["name"], b["bytes_max"]) for b in show("bucket", "list")] == [("locked", 1 << 20)]
     objectio("object", "put", "locked", "key", stdin="text")
+    show("bucket", "quota", "locked", "--none")
+    shown = show("bucket", "show", "locked")
+    assert (shown["bytes"], shown["objects"]) == (4, 1)
     assert "is not empty" in objectio("bucket", "delete", "locked", code=1)[1]
     version = show("object", "stat", "locked", "key")["version_id"]
     objectio("object", "delete", "locked", "key", "--version-id", version)

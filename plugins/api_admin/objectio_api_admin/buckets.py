@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any, Final
 
 import msgspec
 
 from objectio.abc.api import ApiContext
-from objectio.abc.objects import BucketInfo
+from objectio.abc.objects import BucketInfo, UploadInfo
 from objectio.abc.quotas import QuotaStatus
 from objectio.errors import NotFound
 from objectio.iam.credentials import ROOT_ACCOUNT, ROOT_CANONICAL_ID
 from objectio_api_admin.shapes import Order, canonical_id_of
 
 _PAGE: Final = 1_000
+_PAGES_COUNTED_MAX: Final = 100
 _UNNAMED_REGION: Final = "us-east-1"
 """S3 has no name for it at a bucket."""
 
@@ -42,7 +45,56 @@ async def list_buckets(context: ApiContext, order: Order) -> Any:
 
 
 async def get_bucket(context: ApiContext, order: Order) -> Any:
-    return await _shown(context, await context.objects.get_bucket(order.name))
+    """What it holds is counted here if nobody else counts it, and it is not too much."""
+    shown = await _shown(context, await context.objects.get_bucket(order.name))
+    if shown["bytes"] is None and (held := await _count(context, order.name)) is not None:
+        shown["bytes"], shown["objects"] = held
+        shown["counted_ms"] = int(time.time() * 1000)
+    return shown
+
+
+async def _count(context: ApiContext, name: str) -> tuple[int, int] | None:
+    """Bytes and objects, as quotas count them: all versions, and the parts of uploads. None: more pages
+    than one request is to read."""
+    held_bytes = held_objects = pages = 0
+    after, version = b"", None
+    while True:
+        found = await context.objects.list_versions(
+            name, after=after, after_version=version, limit=_PAGE
+        )
+        held_objects += sum(not each.is_delete_marker for each in found.objects)
+        held_bytes += sum(each.size for each in found.objects)
+        if found.next_after is None:
+            break
+        after, version = found.next_after, found.next_version
+        if (pages := pages + 1) >= _PAGES_COUNTED_MAX:
+            return None
+        await asyncio.sleep(0)  # a page may come from memory: let others have their turn
+    behind = (b"", "")
+    while True:
+        listing = await context.objects.list_uploads(name, after=behind, limit=_PAGE)
+        for upload in listing.uploads:
+            if (pages := pages + 1) >= _PAGES_COUNTED_MAX:
+                return None
+            held_bytes += await _count_parts(context, name, upload)
+        if listing.next_after is None:
+            return held_bytes, held_objects
+        behind = listing.next_after
+
+
+async def _count_parts(context: ApiContext, name: str, upload: UploadInfo) -> int:
+    held, after = 0, 0
+    while True:
+        try:
+            found = await context.objects.list_parts(
+                name, upload.key, upload.upload_id, after=after, limit=_PAGE
+            )
+        except NotFound:  # it ended meanwhile
+            return held
+        held += sum(part.size for part in found.parts)
+        if found.next_after is None:
+            return held
+        after = found.next_after
 
 
 async def create_bucket(context: ApiContext, order: Order) -> Any:

@@ -210,10 +210,15 @@ def identities():
 
 
 @pytest.fixture
-def front_end(admin, identities):
+def objects():
+    return MemoryObjects()
+
+
+@pytest.fixture
+def front_end(admin, identities, objects):
     return AdminFactory().build(
         ApiContext(
-            objects=MemoryObjects(),
+            objects=objects,
             metrics=NullMetrics(),
             admin=admin,
             cluster=admin,

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from objectio_api_admin import buckets
+
+from objectio.abc.objects import ObjectAttributes
+from objectio.testing.objects import BytesPayload
 
 ROOT = "/v1/accounts/000000000000"
 READS = {
@@ -254,12 +258,20 @@ async def test_buckets(ask):
     status, made = await ask("POST", "/v1/buckets", body=body)
     assert (status, made["account"], made["versioning"]) == (200, "000000000000", "Enabled")
     assert (made["bytes_max"], made["bytes"]) == (0, None)
+    status, held = await ask("GET", "/v1/buckets/123456789012")
+    assert (held["bytes"], held["objects"], held["counted_ms"] > made["created_ms"] - 1) == (
+        0,
+        0,
+        True,
+    )
     assert (await ask("POST", "/v1/buckets", body=body))[0] == 409
     bounds = json.dumps({"bytes_max": 7}).encode()
     assert (await ask("POST", "/v1/buckets/123456789012/quota", body=bounds))[0] == 200
     shown = made | {"bytes_max": 7}
     assert await ask("GET", "/v1/buckets") == (200, {"buckets": [shown]})
-    assert await ask("GET", "/v1/buckets/123456789012") == (200, shown)
+    status, held = await ask("GET", "/v1/buckets/123456789012")
+    counted = {"bytes": 0, "objects": 0, "counted_ms": held["counted_ms"]}
+    assert (status, held) == (200, shown | counted)
     assert (await ask("POST", "/v1/buckets/123456789012/delete"))[0] == 200
     assert (await ask("POST", "/v1/buckets/123456789012/delete"))[0] == 404
     assert (await ask("GET", "/v1/buckets/123456789012"))[0] == 404
@@ -272,6 +284,25 @@ async def test_buckets(ask):
 )
 async def test_what_is_no_bucket(ask, body, status):
     assert (await ask("POST", "/v1/buckets", body=json.dumps(body).encode()))[0] == status
+
+
+async def test_what_a_bucket_holds_is_counted(ask, front_end, objects, monkeypatch):
+    name = "123456789012"
+    await objects.create_bucket(name, owner="root")
+    await objects.set_versioning(name, "Enabled")
+    for key, size in ((b"a", 5), (b"a", 7), (b"b", 1)):
+        data = BytesPayload(bytes(size))
+        await objects.put_object(name, key, data, ObjectAttributes(), owner="root")
+    await objects.delete_object(name, b"a")
+    upload = await objects.create_upload(name, b"c", ObjectAttributes(), owner="root")
+    for number in (1, 2):
+        await objects.put_part(name, b"c", upload.upload_id, number, BytesPayload(bytes(10)))
+    monkeypatch.setattr(buckets, "_PAGE", 1)  # as if there were a great many
+    _, held = await ask("GET", f"/v1/buckets/{name}")
+    assert (held["bytes"], held["objects"]) == (33, 3)
+    monkeypatch.setattr(buckets, "_PAGES_COUNTED_MAX", 3)
+    _, held = await ask("GET", f"/v1/buckets/{name}")
+    assert (held["bytes"], held["objects"], held["counted_ms"]) == (None, None, None)
 
 
 # At a real server: who they are counts at once.

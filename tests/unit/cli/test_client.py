@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from objectio.cli.cells import Flag, Items, Moment, Named, Rate, Share, Size, Span, Text
+from objectio.cli.cells import Flag, Items, Moment, Name, Named, Rate, Share, Size, Span, Text
 from objectio.cli.client import Client, find_keys
 from objectio.errors import ConfigError
 
@@ -159,6 +159,7 @@ def test_addresses(endpoint):
         (Share, 0.125, "12.5%"),
         (Flag, True, "yes"),
         (Text, "", "-"),
+        (Name, "a\x1b[2J\n\u202eb\u00e4", "a\\x1b[2J\\n\\u202eb\u00e4"),
         (Items, [1, 2], "1, 2"),
         (Items, [], "-"),
         (Named, {"0": 3, "2": 5}, "0: 3, 2: 5"),
