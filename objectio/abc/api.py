@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 from objectio.abc.admin import ClusterView, StorageAdmin
 from objectio.abc.metrics import Metrics
-from objectio.abc.objects import ObjectService, Payload
+from objectio.abc.objects import ObjectInfo, ObjectService, Payload
 from objectio.abc.quotas import QuotaAdmin
 from objectio.model.bucket import ObjectOwnership
 
@@ -185,6 +185,9 @@ class Request:
     `trust` may be called again by a handler that finds out later what else is touched (each key of
     a DeleteObjects): it raises `AccessDenied`. `act_as` puts another identity, whose credentials the
     handler found in the body, through the gate (a form upload, which carries its signature there).
+
+    `judged` are the objects whose tags, ACL or owner decided what is allowed, by resource and version
+    id, as they were then; None: there was none. Whoever hands one out sees that it is still this one.
     """
 
     request_id: str
@@ -195,6 +198,7 @@ class Request:
     source_ip: str = ""
     secure: bool = False
     act_as: Callable[[FormCredentials], Awaitable[None]] | None = None
+    judged: Mapping[tuple[str, str | None], ObjectInfo | None] | None = None
 
 
 class FormCredentials(NamedTuple):

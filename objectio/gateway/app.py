@@ -200,11 +200,11 @@ class GatewayApp:
             identity, signed = await _authenticate_whole(gate, scope, access, headers, body)
         exchange.identity = identity
         peer = gate.peer(scope, headers)
-        trust, act_as = trust_root, None
+        trust, act_as, judged = trust_root, None, None
         if not identity.is_root or scope["method"] == "POST":
             caller = Caller(gate, scope, headers, identity, signed, peer)
             await gate.admit(caller, access)
-            trust, act_as = caller.trust, caller.act_as
+            trust, act_as, judged = caller.trust, caller.act_as, caller.judged
         if body is None:
             body = exchange.body = self._open_body(receive, headers, signed, access)
         if b"expect" in headers and headers.get(b"content-length") == b"0":
@@ -214,7 +214,7 @@ class GatewayApp:
         if body.must_be_read:
             await (body.settle() if access.payload else body.read_all())
         scope["objectio"] = Request(
-            request_id, access, identity, body, trust, peer[0], peer[1], act_as
+            request_id, access, identity, body, trust, peer[0], peer[1], act_as, judged
         )
         return body
 

@@ -19,6 +19,7 @@ from objectio.iam.timestamps import parse_timestamp
 
 if TYPE_CHECKING:
     from objectio.gateway.gate import Gate
+    from objectio.gateway.guard import Judged
 
 Headers = Mapping[bytes, bytes]
 Network = IPv4Network | IPv6Network
@@ -77,9 +78,18 @@ def _is_trusted(source: str, proxies: Sequence[Network]) -> bool:
 
 
 class Caller:
-    """`trust` and `act_as` are those of the request."""
+    """`trust`, `act_as` and `judged` are those of the request."""
 
-    __slots__ = ("_gate", "_headers", "_scope", "_signed", "auth_type", "identity", "peer")
+    __slots__ = (
+        "_gate",
+        "_headers",
+        "_scope",
+        "_signed",
+        "auth_type",
+        "identity",
+        "judged",
+        "peer",
+    )
 
     def __init__(
         self,
@@ -96,6 +106,7 @@ class Caller:
         self._signed = signed
         self.identity = identity
         self.peer = Peer(*peer)
+        self.judged: Judged = {}
         self.auth_type = ""
         if signed is not None:
             self.auth_type = "REST-QUERY-STRING" if signed.presigned else "REST-HEADER"

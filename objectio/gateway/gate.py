@@ -186,7 +186,9 @@ class Gate:
 
     async def judge(self, caller: Caller, wanted: Wanted, *, creating: bool = False) -> None:
         """Raises `AccessDenied` unless something allows it."""
-        await self._guard.judge(caller.identity, wanted, caller.values, creating=creating)
+        await self._guard.judge(
+            caller.identity, wanted, caller.values, creating=creating, judged=caller.judged
+        )
 
     def _check_covered(
         self, scope: Scope, access: Access, headers: Headers, signed: Signed

@@ -50,6 +50,7 @@ _REPAIRS: Final = frozenset(
 )
 
 Values = Mapping[str, Sequence[str]]
+Judged = dict[tuple[str, str | None], ObjectInfo | None]
 
 
 class Rules(NamedTuple):
@@ -87,10 +88,12 @@ class Guard:
         common: Callable[[], Values],
         *,
         creating: bool = False,
+        judged: Judged | None = None,
     ) -> None:
         """Raises `AccessDenied` unless `identity` may. `common` are the values of the condition keys
         that every request has. `creating`: the bucket is about to be made, by this request, so its
-        maker's own policies decide, whether or not there is one of the name by now."""
+        maker's own policies decide, whether or not there is one of the name by now. What was looked
+        at of an object, to decide that it is allowed, is put into `judged`."""
         if identity.is_root:
             return
         if creating:
@@ -98,7 +101,7 @@ class Guard:
             return
         service = wanted.action.partition(":")[0]
         if service == "s3" and self._objects is not None and wanted.resource.startswith(_S3):
-            await self._judge_s3(self._objects, identity, wanted, common)
+            await self._judge_s3(self._objects, identity, wanted, common, judged)
         elif service in _IDENTITY_SERVICES and self._directory is not None:
             self._judge_identity(identity, wanted, common)
         else:
@@ -112,6 +115,7 @@ class Guard:
         identity: Identity,
         wanted: Wanted,
         common: Callable[[], Values],
+        judged: Judged | None,
     ) -> None:
         name, _, key = wanted.resource[len(_S3) :].partition("/")
         if wanted.action in _OF_NO_BUCKET:
@@ -121,7 +125,10 @@ class Guard:
         rules = await self._rules_of(objects, bucket)
         if not rules.readable and not self._may_repair(identity, bucket, wanted.action):
             deny(wanted, "the bucket's documents cannot be read")
-        found = await self._look(objects, identity, wanted, name, key, rules)
+        found = None
+        looks = bool(key) and _can_decide(identity, wanted, rules)
+        if looks:
+            found = await self._look(objects, wanted, name, key)
         question = Question(
             identity,
             wanted.action,
@@ -135,6 +142,8 @@ class Guard:
         )
         decision = evaluate(question)
         if decision.allowed:
+            if looks and judged is not None:
+                judged[wanted.resource, wanted.version_id] = found
             return
         if key and wanted.action in _READS:
             # Who may list the bucket may know what is not in it.
@@ -144,19 +153,8 @@ class Guard:
         deny(wanted, decision.reason)
 
     async def _look(
-        self,
-        objects: ObjectService,
-        identity: Identity,
-        wanted: Wanted,
-        name: str,
-        key: str,
-        rules: Rules,
+        self, objects: ObjectService, wanted: Wanted, name: str, key: str
     ) -> ObjectInfo | None:
-        """The object if it can decide."""
-        if not key or not (
-            wants_object(wanted.action, rules.ownership) or wants_tags(identity, rules.policy)
-        ):
-            return None
         try:
             return await objects.head_object(
                 name, key.encode(), version_id=wanted.version_id, check_key=False
@@ -315,6 +313,11 @@ def _lowered(values: Values) -> dict[str, Sequence[str]]:
     if len(lowered) != len(values):
         raise _Ambiguous
     return lowered
+
+
+def _can_decide(identity: Identity, wanted: Wanted, rules: Rules) -> bool:
+    """Whether it depends on the object that is wanted."""
+    return wants_object(wanted.action, rules.ownership) or wants_tags(identity, rules.policy)
 
 
 def _acls(rules: Rules, found: ObjectInfo | None) -> Acls:

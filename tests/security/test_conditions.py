@@ -179,6 +179,44 @@ async def test_tags_that_differ_by_case_only_are_not_chosen_from(world):
         assert not await reads(world, AT_HOME)
 
 
+@pytest.mark.parametrize("how", ["GET", "HEAD", "copy", "copy with checksum", "part"])
+@pytest.mark.parametrize("first", [True, False])
+async def test_what_is_handed_out_is_what_was_judged(world, how, first):
+    """Between the two somebody else may write the key."""
+    tagged = {"StringNotEqualsIfExists": {"s3:ExistingObjectTag/open": "no"}}
+    await world.policy(
+        world.make_statement("s3:GetObject", condition=tagged),
+        world.make_statement("s3:ListBucket", resource="annas"),
+    )
+    if first:
+        await world.put("annas", b"k", b"open", tags={"open": "yes"})
+    await world.objects.create_bucket("berts", owner="id-of-bert")
+    source = {"x-amz-copy-source": "annas/k"}
+    upload = (await world("POST", "/berts/p?uploads", world.bert)).body.decode()
+    upload = upload.partition("<UploadId>")[2].partition("<")[0]
+    read, changed = world.objects.head_object, []
+
+    async def head_object(*args, **more):
+        try:
+            return await read(*args, **more)
+        finally:
+            if not changed:
+                changed.append(await world.put("annas", b"k", b"secret", tags={"open": "no"}))
+
+    world.objects.head_object = head_object
+    if how == "copy with checksum":
+        source["x-amz-checksum-algorithm"] = "SHA256"
+    asked = {
+        "part": ("PUT", f"/berts/p?partNumber=1&uploadId={upload}", source),
+        "GET": ("GET", "/annas/k", {}),
+        "HEAD": ("HEAD", "/annas/k", {}),
+    }.get(how, ("PUT", "/berts/copy", source))
+    answer = await world(*asked[:2], world.bert, headers=asked[2])
+    assert changed
+    assert answer.status == 503
+    assert (await world(*asked[:2], world.bert, headers=asked[2])).status == 403
+
+
 async def test_values_that_would_keep_the_gateway_busy_are_not_compared(world):
     """Who owns a bucket chooses what a policy looks for, and in what."""
     await world.allow("s3:GetObject", condition={"StringLike": {"aws:UserAgent": "*y"}})

@@ -9,8 +9,8 @@ from typing import Final
 from typing_extensions import Buffer
 
 from objectio.abc.api import ANONYMOUS, ApiContext, Request, Wanted
-from objectio.abc.objects import ObjectReader, Origin
-from objectio.errors import AccessDenied
+from objectio.abc.objects import ObjectInfo, ObjectReader, Origin
+from objectio.errors import AccessDenied, Unavailable
 from objectio_api_s3 import checksums
 from objectio_api_s3.errors import refuse
 from objectio_api_s3.headers import Headers
@@ -187,6 +187,18 @@ class Call:
         where = arn(self.op.bucket, self.op.key if key is None else key)
         await self.request.trust(Wanted(action, where, version_id, conditions))
 
+    def check_judged(
+        self, info: ObjectInfo, bucket: str, key: bytes, version_id: str | None
+    ) -> None:
+        """That an object is the one whose tags or ACL said that it may be read: another may have
+        taken its place. Raises `Unavailable`."""
+        judged, where = self.request.judged, (arn(bucket, key), version_id)
+        if not judged or where not in judged:
+            return
+        before = judged[where]
+        if before is None or _protection(before) != _protection(info):
+            raise Unavailable("The object was changed meanwhile. Please try again.")
+
     async def may(self, wanted: Wanted) -> bool:
         """Whether the caller may do something that decides only how much is told."""
         if self.request.identity.is_root:
@@ -203,6 +215,12 @@ class Call:
         body = self.request.body
         checksums.watch_document(body, self.op.headers)
         return await body.read_all()
+
+
+def _protection(info: ObjectInfo) -> tuple[object, ...]:
+    """Which object it is, and what of it decides who may read it."""
+    said = info.attributes
+    return info.version_id, info.etag, info.modified_ms, info.owner, said.tags, said.acl
 
 
 def arn(bucket: str, key: bytes | None = None) -> str:

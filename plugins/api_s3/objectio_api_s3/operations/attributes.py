@@ -33,6 +33,7 @@ async def get_object_attributes(call: Call) -> Reply:
         )
     except NotFound as error:
         await hide(call, error, op.bucket)
+    call.check_judged(info, op.bucket, op.key, op.version_id)
     headers: Headers = [(b"last-modified", http_date(info.modified_ms))]
     if info.versioned:
         headers.append(version_header(info.version_id))

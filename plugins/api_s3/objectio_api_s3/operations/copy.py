@@ -129,6 +129,7 @@ async def _look(call: Call, source: Source) -> ObjectInfo:
         )
     except NotFound as error:
         await hide(call, error, source.bucket)
+    call.check_judged(info, *source)
     copy_source.check(info, conditions)
     return info
 
@@ -207,6 +208,7 @@ async def _copy_through(call: Call, plan: _Plan) -> ObjectInfo:
     )
     try:
         plan.info = info = reader.info
+        call.check_judged(info, *source)
         copy_source.check(info, parse_conditions(op.headers, CONDITIONS))
         algorithm = plan.algorithm or checksums.ALGORITHMS.get(info.attributes.checksum_algorithm)
         checksum = ("", "") if algorithm is None else (algorithm.name, checksums.FULL_OBJECT)
@@ -271,6 +273,7 @@ async def copy_part(call: Call) -> Reply:
         await hide(call, error, source.bucket)
     try:
         info = reader.info
+        call.check_judged(info, *source)
         copy_source.check(info, parse_conditions(op.headers, CONDITIONS))
         start, size = copy_source.parse_range(op.headers.get(RANGE), info.size)
         if size > limits.PART_SIZE_BYTES_MAX:

@@ -98,6 +98,7 @@ async def get_object(call: Call) -> Reply | Stream:
     except NotFound as error:
         await hide(call, error, op.bucket)
     try:
+        call.check_judged(reader.info, op.bucket, op.key, op.version_id)
         status, headers, start, length = _select(call, reader.info)
         await tell_more(call, reader.info, headers)
         if status == 304:
@@ -134,6 +135,7 @@ async def head_object(call: Call) -> Reply:
         )
     except NotFound as error:
         await hide(call, error, op.bucket)
+    call.check_judged(info, op.bucket, op.key, op.version_id)
     status, headers, _, _ = _select(call, info)
     await tell_more(call, info, headers)
     return Reply(status, headers)
