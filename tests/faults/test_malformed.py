@@ -219,7 +219,7 @@ CASES = {
     "another CRC": (
         lambda wire: wire.request(BODY, [(b"x-amz-checksum-crc32", b"AAAAAA==")]), 400, "BadDigest"),
     "a CRC that is none": (
-        lambda wire: wire.request(BODY, [(b"x-amz-checksum-crc32", b"%%%")]), 400, "InvalidRequest"),
+        lambda wire: wire.request(BODY, [(b"x-amz-checksum-crc32", b"%%%")]), 400, "BadDigest"),
     "another CRC in the trailer": (
         lambda wire: chunked(
             wire,

@@ -130,7 +130,8 @@ def upload(store, key, pieces):
 
 
 def test_complete_and_abort_at_once(store, blob_of_bytes):
-    """One of them wins, the other finds no upload; no bytes stay behind."""
+    """One of them wins, the other finds no upload; no bytes stay behind. To complete again what was
+    completed is no error."""
     pieces = [blob_of_bytes(PART), blob_of_bytes(100_000)]
     completed = 0
     for turn in range(8):
@@ -146,9 +147,8 @@ def test_complete_and_abort_at_once(store, blob_of_bytes):
             ]
             * 2
         )
-        won = answers.count(200)
-        assert won == 1, answers
-        assert set(answers) == {200, (404, "NoSuchUpload")}
+        lost = (404, "NoSuchUpload")
+        assert answers in ([200, lost, lost], [lost, 200, 200])
         if answers[0] == 200:
             assert status_of(store.s3.head_object, Bucket=store.bucket, Key=f"key{turn}") != 200
         else:

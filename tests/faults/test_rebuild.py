@@ -29,7 +29,7 @@ OTHERS = [
     for number in range(30)
 ]
 OTHERS += [(b"U/user/%d" % number, b"user %d" % number) for number in range(20)]
-OTHERS += [(b"V/volume", b"\x00" * 5000), (b"v/version/of/something", b"")]
+OTHERS += [(b"V/volume", b"\x00" * 5000), (b"z/version/of/something", b"")]
 
 
 def open_kv(data_dir):

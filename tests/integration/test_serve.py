@@ -177,10 +177,13 @@ def test_without_authentication_everyone_may_do_everything(start):
 @needs("api_s3")
 def test_with_authentication_nobody_may_do_anything(start):
     server = start()
+    making = urllib.request.Request(f"{server.endpoint}/bucket", method="PUT")
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{server.endpoint}/", timeout=10)
+        urllib.request.urlopen(making, timeout=10)
     with refused.value as error:
         assert error.code == 403
+    with urllib.request.urlopen(f"{server.endpoint}/", timeout=10) as answer:
+        assert b"<Buckets></Buckets>" in answer.read()  # nobody has buckets
 
 
 @needs("api_s3")

@@ -111,7 +111,7 @@ async def test_no_disks(kit, rebuild):
     for osd in range(5):
         shutil.rmtree(kit.where / f"disk{osd}")
     code, said = await rebuild()
-    assert code == 1
+    assert code == 3
     assert "none of the configured disks holds data" in said
 
 
