@@ -88,8 +88,10 @@ def test_what_is_refused_is_refused_before_its_body(wire):
     assert b"NoSuchBucket" in wire.body
 
 
-def test_who_is_refused_is_refused_before_the_body(start):
-    with closing(Wire(start())) as wire:
+def test_who_is_refused_is_refused_before_the_body(start, connect):
+    server = start()
+    connect(server).create_bucket(Bucket="bucket")
+    with closing(Wire(server)) as wire:
         wire.send("PUT", "/bucket/key", "Content-Length: 5", EXPECT)
         assert wire.status() == 403
         assert b"AccessDenied" in wire.body
