@@ -135,6 +135,9 @@ class Relay:
         for each in (source, to):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+            if left == 0:
+                # With a full window, who still sends would never hear of a mere shutdown.
+                each.close()
 
 
 def until(ask):
