@@ -17,6 +17,7 @@ from objectio.kv.keys import decode_uint
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef, EndedUpload, decode_ended, decode_part
+from objectio.store.background import Background
 from objectio.store.garbage import Write, garbage_row
 from objectio.store.presence import Upkeep
 
@@ -46,27 +47,18 @@ async def clean_upload(kv: KVStore, upload_id: bytes, ended: EndedUpload) -> Non
     await kv.commit([], [(keys.ended(upload_id), None)])
 
 
-class EndedUploads:
+class EndedUploads(Background):
     """Runs in the background: finishes what nobody else does any more."""
 
     def __init__(self, kv: KVStore, upkeep: Upkeep) -> None:
         self._kv = kv
         self._upkeep = upkeep
-        self._task: asyncio.Task[None] | None = None
         self._looking = True
 
     @property
     def backlog(self) -> int:
         """1 as long as it is not known what the process before this one left."""
         return int(self._looking)
-
-    def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         seen = await self._look_or_log(None)

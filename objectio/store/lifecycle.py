@@ -30,6 +30,7 @@ from objectio.meta.buckets import Bucket
 from objectio.meta.records import EndedUpload, ObjectRecord, encode
 from objectio.model.bucket import LIFECYCLE, Lifecycle, decode_document
 from objectio.model.lifecycle import DAY_SECONDS, LifecycleRules
+from objectio.store.background import Background
 from objectio.store.ended import clean_upload
 from objectio.store.lifecycle_walk import DueUpload, DueVersion, Step, Walk, is_due
 from objectio.store.presence import Upkeep
@@ -78,7 +79,7 @@ class _Changed(Exception):
     """The bucket is not as it was: look at it anew."""
 
 
-class LifecycleWorker:
+class LifecycleWorker(Background):
     """Runs in the background."""
 
     def __init__(
@@ -94,7 +95,6 @@ class LifecycleWorker:
         self._upkeep = upkeep
         self._settings = settings
         self._pace = TokenBucket(settings.rows_per_second)
-        self._task: asyncio.Task[None] | None = None
         self.done: Counter[str] = Counter()
         """What was removed since the start, by kind."""
         metrics = NullMetrics() if metrics is None else metrics
@@ -105,14 +105,6 @@ class LifecycleWorker:
                 lambda kind=kind: self.done[kind],  # type: ignore[misc]
                 kind=kind,
             )
-
-    def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

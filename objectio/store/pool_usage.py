@@ -18,6 +18,7 @@ from objectio.kv.keys import prefix_end
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import decode_blob_row
+from objectio.store.background import Background
 from objectio.store.pools import Pool, Pools
 
 _log: Final = logging.getLogger("objectio.store")
@@ -33,7 +34,7 @@ class _Shown(NamedTuple):
     raw_bytes: Gauge
 
 
-class PoolUsage:
+class PoolUsage(Background):
     """Runs in the background of the process that keeps the store in order."""
 
     def __init__(self, kv: KVStore, pools: Pools, metrics: Metrics) -> None:
@@ -41,15 +42,6 @@ class PoolUsage:
         self._pools = pools
         self._metrics = metrics
         self._shown: dict[int, _Shown] = {}
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

@@ -21,6 +21,7 @@ from objectio.meta import keys
 from objectio.meta.buckets import Bucket
 from objectio.meta.records import decode_listed, decode_object, decode_part
 from objectio.model.bucket import QUOTA
+from objectio.store.background import Background
 from objectio.store.quota import UsageRecord, encode_usage
 
 _log: Final = logging.getLogger("objectio.store")
@@ -31,7 +32,7 @@ _SHARE: Final = 0.1
 T = TypeVar("T")
 
 
-class UsageCounter:
+class UsageCounter(Background):
     """Runs in the background. `clock` gives Unix seconds."""
 
     def __init__(
@@ -40,15 +41,6 @@ class UsageCounter:
         self._kv = kv
         self._interval_seconds = interval_seconds
         self._clock = clock
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:
