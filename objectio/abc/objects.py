@@ -288,10 +288,13 @@ class ObjectService(Protocol):
         so it is cheap to ask again."""
         ...
 
-    async def put_document(self, bucket: str, name: str, value: bytes | None) -> None:
+    async def put_document(
+        self, bucket: str, name: str, value: bytes | None, *, judged: BucketInfo | None = None
+    ) -> None:
         """Set one, or remove it (None; no error where there is none). That of `LOCK` turns object
         lock on for good, and raises `InvalidRequest` (reason InvalidBucketState) unless versioning is
-        on."""
+        on. `judged` is the bucket as it was when the caller judged that this may be done, by its other
+        documents: raises `CommitConflict` if any of them changed since."""
         ...
 
     # Objects.

@@ -49,13 +49,20 @@ class Documents:
             self._remembered.put(bucket.id, (bucket.revision, found), weight)
         return found
 
-    async def put(self, bucket: str, name: str, value: bytes | None) -> None:
+    async def put(
+        self, bucket: str, name: str, value: bytes | None, judged: BucketInfo | None = None
+    ) -> None:
         if value is not None and len(value) > KV_VALUE_BYTES_MAX:
             raise InvalidRequest(
                 f"a document has at most {KV_VALUE_BYTES_MAX} bytes", reason="InvalidRequest"
             )
         for _ in range(COMMIT_TRIES):
             found = await self._buckets.find(bucket)
+            if judged is not None and (found.id, found.record.revision) != (
+                judged.id,
+                judged.revision,
+            ):
+                raise CommitConflict("the bucket's documents changed meanwhile", bucket=bucket)
             record = msgspec.structs.replace(found.record, revision=found.record.revision + 1)
             if name == LOCK:
                 if record.versioning != "Enabled":

@@ -221,8 +221,10 @@ class ObjectStore:
     async def get_documents(self, bucket: BucketInfo) -> Mapping[str, bytes]:
         return await self._documents.get(bucket)
 
-    async def put_document(self, bucket: str, name: str, value: bytes | None) -> None:
-        await self._documents.put(bucket, name, value)
+    async def put_document(
+        self, bucket: str, name: str, value: bytes | None, *, judged: BucketInfo | None = None
+    ) -> None:
+        await self._documents.put(bucket, name, value, judged)
 
     # Objects.
 

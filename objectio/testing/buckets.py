@@ -22,7 +22,7 @@ from objectio.abc.objects import (
     PartInfo,
     UploadInfo,
 )
-from objectio.errors import AlreadyExists, InvalidRequest, NotEmpty, NotFound
+from objectio.errors import AlreadyExists, CommitConflict, InvalidRequest, NotEmpty, NotFound
 from objectio.model.bucket import (
     ENCRYPTION,
     LOCK,
@@ -217,8 +217,15 @@ class MemoryBuckets:
         held = self._buckets.get(bucket.name)
         return dict(held.documents) if held is not None and held.info.id == bucket.id else {}
 
-    async def put_document(self, bucket: str, name: str, value: bytes | None) -> None:
+    async def put_document(
+        self, bucket: str, name: str, value: bytes | None, *, judged: BucketInfo | None = None
+    ) -> None:
         held = self._bucket(bucket)
+        if judged is not None and (held.info.id, held.info.revision) != (
+            judged.id,
+            judged.revision,
+        ):
+            raise CommitConflict("the bucket's documents changed meanwhile", bucket=bucket)
         lock = held.info.object_lock or name == LOCK
         if name == LOCK and held.info.versioning != "Enabled":
             raise InvalidRequest("the bucket has no versioning", reason="InvalidBucketState")

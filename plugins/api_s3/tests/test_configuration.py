@@ -358,6 +358,24 @@ async def test_a_public_policy_is_blocked(s3, bucket):
     assert (await s3("PUT", "/bucket?policy", body=policy(**NARROW))).status == 204
 
 
+async def test_a_policy_waits_for_a_block_that_is_put_meanwhile(objects, make_s3, monkeypatch):
+    """What a public policy was judged by has changed before it is written: ask again."""
+    s3 = make_s3(objects)
+    await s3.put("/bucket", b"")
+    block = BLOCK.format("<BlockPublicPolicy>true</BlockPublicPolicy>").encode()
+    read = objects.get_documents
+
+    async def read_and_block(info):
+        found = await read(info)
+        monkeypatch.setattr(objects, "get_documents", read)
+        await s3.put("/bucket?publicAccessBlock", block)
+        return found
+
+    monkeypatch.setattr(objects, "get_documents", read_and_block)
+    assert await s3.refused("PUT", "/bucket?policy", body=policy()) == (503, "SlowDown")
+    assert await s3.refused("PUT", "/bucket?policy", body=policy()) == (403, "AccessDenied")
+
+
 async def test_a_policy_has_a_size(s3, bucket):
     body = policy(Sid="x" * 21_000)
     status_, _ = await s3.refused("PUT", "/bucket?policy", body=body)

@@ -457,6 +457,19 @@ async def test_documents(plain):
     assert kinds(plain) == ""
 
 
+async def test_a_document_is_put_only_beside_what_was_judged(plain):
+    judged = await plain.store.get_bucket("bucket")
+    await plain.store.put_document("bucket", "block", b"1")
+    with pytest.raises(CommitConflict):
+        await plain.store.put_document("bucket", TAGS, b"2", judged=judged)
+    judged = await plain.store.get_bucket("bucket")
+    await plain.store.put_document("bucket", TAGS, b"2", judged=judged)
+    await plain.store.delete_bucket("bucket")
+    await plain.store.create_bucket("bucket", owner="me")
+    with pytest.raises(CommitConflict):
+        await plain.store.put_document("bucket", TAGS, b"2", judged=judged)
+
+
 async def test_documents_are_remembered_by_revision(plain, monkeypatch):
     counted = Counted(plain.kv, monkeypatch)
     await plain.store.put_document("bucket", TAGS, b"1")

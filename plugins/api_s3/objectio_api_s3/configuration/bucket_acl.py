@@ -23,5 +23,5 @@ async def put_bucket_acl(call: Call) -> Reply:
     owner = found.bucket.owner
     grants = acl.parse_put(call.op.headers, body, found, owner, call.context.directory)
     value = None if grants == acl.private(owner) else encode_document(grants)
-    await call.context.objects.put_document(call.op.bucket, ACL, value)
+    await call.context.objects.put_document(call.op.bucket, ACL, value, judged=found.bucket)
     return empty_reply()

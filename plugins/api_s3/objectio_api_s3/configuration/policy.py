@@ -47,7 +47,7 @@ async def put_policy(call: Call) -> Reply:
     block = None if raw_block is None else decode_document(raw_block, PublicAccessBlock)
     if block is not None and block.block_policy and is_public_policy(policy):
         raise AccessDenied("public policies are blocked", reason="AccessDenied")
-    await call.context.objects.put_document(bucket.name, POLICY, raw)
+    await call.context.objects.put_document(bucket.name, POLICY, raw, judged=bucket)
     return empty_reply(204)
 
 
