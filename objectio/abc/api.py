@@ -130,6 +130,8 @@ class Access:
     public       True for the rare operation that needs no credentials at all (health), and for one
                  whose handler asks by `Request.trust`, since what it touches stands in the body
     service      which the signature must be for
+    bearer       the audience of the bearer tokens (RFC 6750) that may stand in place of a signature;
+                 "": none may
     payload      True if the body is object data, to be streamed; else the gate verifies the
                  whole body (up to `body_bytes_max`) before the handler runs
     """
@@ -144,6 +146,7 @@ class Access:
     version_id: str | None = None
     conditions: Callable[[], Mapping[str, Sequence[str]]] | None = None
     service: str = "s3"
+    bearer: str = ""
 
 
 class RequestBody(Payload, Protocol):

@@ -155,6 +155,26 @@ class LogSection(Section, frozen=True, kw_only=True):
     ] = "text"
 
 
+class AuditSection(Section, frozen=True, kw_only=True):
+    """Files of lines that say who changed what, and who was denied what: `audit/` in the data
+    directory."""
+
+    enabled: Annotated[bool, Meta(description="Whether they are written.")] = True
+    file_bytes_max: Annotated[
+        int, Meta(ge=64 * KIB, description="A file of this size is put aside, and a new one begun.")
+    ] = 64 * MIB
+    files_max: Annotated[
+        int, Meta(ge=1, description="How many that were put aside are kept, of each kind.")
+    ] = 16
+    denied_per_second_max: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(
+            description="How many lines of denied requests a process writes; of what is beyond, the "
+            "number is written."
+        ),
+    ] = 100.0
+
+
 class KvSection(Section, frozen=True, kw_only=True):
     """The key-value engine that holds the metadata."""
 
@@ -424,8 +444,35 @@ class GatewaySection(Section, frozen=True, kw_only=True):
         Annotated[float, Meta(gt=0)],
         Meta(description="A client that sends nothing of its body for so long is cut off."),
     ] = 30.0
+    body_bytes_per_second_min: Annotated[
+        Seconds,
+        Meta(
+            description="A client whose body comes slower than this, taken over `body_idle_seconds`, is "
+            "cut off too; 0: only one that sends nothing."
+        ),
+    ] = 100.0
+    head_seconds_max: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(description="How long the head of a request may take to come."),
+    ] = 20.0
+    write_seconds_max: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Meta(description="A client that takes nothing of its response for so long is cut off."),
+    ] = 60.0
     connections_max: Annotated[
         int, Meta(ge=1, description="Connections at a time; more are answered 503.")
+    ] = 4096
+    connections_per_address_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Of these, from one address that is no trusted proxy; more are answered 503. "
+            "0: as many as there may be.",
+        ),
+    ] = 0
+    requests_max: Annotated[
+        int,
+        Meta(ge=1, description="Requests that are answered at a time; more are told to slow down."),
     ] = 4096
     metrics_public: Annotated[
         bool, Meta(description="Whether `/metrics` is shown to other machines than this one.")
@@ -479,6 +526,21 @@ class MetricsSection(Section, frozen=True, kw_only=True):
             "gateway; empty: none."
         ),
     ] = ""
+    tls_cert_file: Annotated[
+        str,
+        Meta(
+            description="The certificate of `listen` with its chain (PEM), relative to the data "
+            "directory; empty: plain HTTP."
+        ),
+    ] = ""
+    tls_key_file: Annotated[
+        str,
+        Meta(description="Its private key (PEM), likewise; empty: it is in the same file."),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        if self.tls_key_file and not self.tls_cert_file:
+            raise ValueError("tls_key_file is set and tls_cert_file is not")
 
 
 class SinksSection(Section, frozen=True, kw_only=True):
@@ -499,6 +561,7 @@ class Sections(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     node: NodeSection = NodeSection()
     log: LogSection = LogSection()
+    audit: AuditSection = AuditSection()
     cluster: ClusterSection = ClusterSection()
     meta: MetaSection = MetaSection()
     kv: KvSection = KvSection()

@@ -106,13 +106,21 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
-    """`user` is the name of its user; "" is the root of the account."""
+    """`user` is the name of its user; "" is the root of the account.
+
+    With a `policy` it is the key of a service account: who signs with it may do what that policy and
+    those of the user both allow, and never more than the user, whatever becomes of the user's policies.
+    `expires_ms` 0: it lasts. `description` is for people.
+    """
 
     access_key: str
     account: str
     user: str
     active: bool
     created_ms: int
+    policy: str = ""
+    description: str = ""
+    expires_ms: int = 0
 
 
 class NewAccessKey(NamedTuple):
@@ -136,6 +144,16 @@ class TemporaryCredentials(NamedTuple):
 
     def __repr__(self) -> str:
         return f"TemporaryCredentials({self.access_key})"
+
+
+class BearerToken(NamedTuple):
+    """What stands in place of a signature (RFC 6750)."""
+
+    token: str
+    expires_ms: int
+
+    def __repr__(self) -> str:
+        return f"BearerToken(expires_ms={self.expires_ms})"
 
 
 class IdentityAdmin(Protocol):
@@ -281,7 +299,15 @@ class IdentityAdmin(Protocol):
 
     # Access keys. `user` "" is the root of the account.
     async def create_access_key(
-        self, account: str, user: str, *, access_key: str = "", secret_key: str = ""
+        self,
+        account: str,
+        user: str,
+        *,
+        access_key: str = "",
+        secret_key: str = "",
+        policy: str = "",
+        description: str = "",
+        expires_ms: int = 0,
     ) -> NewAccessKey: ...
 
     async def list_access_keys(self, account: str, user: str) -> Sequence[AccessKey]: ...
@@ -334,6 +360,15 @@ class IdentityAdmin(Protocol):
         `keys` are condition keys that every request of the session has ("aws:FederatedProvider").
         Raises `InvalidRequest` (ValidationError) for a time that the role does not give, and
         (PackedPolicyTooLarge) for more than a token holds."""
+        ...
+
+    async def issue_bearer(
+        self, identity: Identity, audience: str, *, seconds: int = 900, session_token: str = ""
+    ) -> BearerToken:
+        """For who signs a request with the access key of `identity`, of which `session_token` is that
+        of its session if it is one. Whoever shows the token to what has that audience is who signs
+        with that key then, as long as the key is good, and no longer than `seconds`. Raises
+        `InvalidRequest` (ValidationError) for a time that is none, `AccessDenied` for who has no key."""
         ...
 
     async def get_session_token(

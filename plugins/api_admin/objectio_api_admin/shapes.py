@@ -31,7 +31,10 @@ class Route:
     that `PARAMETERS` knows. `resource` is the end of the ARN, likewise. `answer` makes the value that
     is sent as JSON, out of what the context has by the name `asks`, and of the OSD, which is -1 where
     the path has none. One that asks for the whole `context` is given the `Order` in place of the OSD.
-    `body` is what it takes as JSON."""
+    `body` is what it takes as JSON, and `returns` the type of what it answers; `summary` says in a
+    sentence what it does. One that `streams` answers with an asynchronous iterator, whose items are sent
+    as events (WHATWG HTML, "Server-sent events"). `bearer`: a bearer token may stand in place of a
+    signature."""
 
     method: str
     path: str
@@ -40,6 +43,10 @@ class Route:
     answer: Callable[[Any, Any], Awaitable[Any]]
     asks: Literal["admin", "cluster", "context"] = "admin"
     body: type[msgspec.Struct] | None = None
+    returns: Any = None
+    summary: str = ""
+    streams: bool = False
+    bearer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
