@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from objectio.abc.api import Account, ApiContext
 from objectio.errors import NotEmpty, NotFound
-from objectio_api_admin.shapes import Order, identities_of
+from objectio_api_admin.shapes import Order, Route, identities_of
 
 
 class NewAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,3 +53,25 @@ async def delete_account(context: ApiContext, order: Order) -> Any:
 
 def _shown(account: Account) -> dict[str, str]:
     return account._asdict()
+
+
+ROUTES: Final = (
+    Route("GET", "/v1/accounts", "ListAccounts", "account/*", list_accounts, "context"),
+    Route(
+        "POST",
+        "/v1/accounts",
+        "CreateAccount",
+        "account/*",
+        create_account,
+        "context",
+        body=NewAccount,
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/delete",
+        "DeleteAccount",
+        "account/{name}",
+        delete_account,
+        "context",
+    ),
+)

@@ -13,7 +13,7 @@ from objectio.abc.objects import BucketInfo, UploadInfo
 from objectio.abc.quotas import QuotaStatus
 from objectio.errors import NotFound
 from objectio.iam.credentials import ROOT_ACCOUNT, ROOT_CANONICAL_ID
-from objectio_api_admin.shapes import Order, canonical_id_of
+from objectio_api_admin.shapes import Order, Route, canonical_id_of
 
 _PAGE: Final = 1_000
 _PAGES_COUNTED_MAX: Final = 100
@@ -134,3 +134,40 @@ def _plain(context: ApiContext, info: BucketInfo) -> dict[str, Any]:
         "versioning": info.versioning,
         "object_lock": info.object_lock,
     }
+
+
+ROUTES: Final = (
+    Route(
+        "GET",
+        "/v1/buckets",
+        "ListBuckets",
+        "bucket/*",
+        list_buckets,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/buckets",
+        "CreateBucket",
+        "bucket/*",
+        create_bucket,
+        "context",
+        body=NewBucket,
+    ),
+    Route(
+        "GET",
+        "/v1/buckets/{name}",
+        "GetBucket",
+        "bucket/{name}",
+        get_bucket,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/buckets/{name}/delete",
+        "DeleteBucket",
+        "bucket/{name}",
+        delete_bucket,
+        "context",
+    ),
+)

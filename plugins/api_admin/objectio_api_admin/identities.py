@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from objectio.abc.api import ApiContext
 from objectio.errors import NotEmpty
 from objectio.iam.admin import AccessKey, Group, IdentityAdmin, Kind, User
-from objectio_api_admin.shapes import Order, account_of
+from objectio_api_admin.shapes import Order, Route, account_of
 
 
 class NewUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -228,3 +228,147 @@ def _shown(one: User | Group) -> dict[str, Any]:
 
 def _shown_key(key: AccessKey) -> dict[str, Any]:
     return msgspec.structs.asdict(key)
+
+
+ROUTES: Final = (
+    Route(
+        "GET",
+        "/v1/accounts/{name}/users",
+        "ListUsers",
+        "account/{name}/user/*",
+        list_users,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users",
+        "CreateUser",
+        "account/{name}/user/*",
+        create_user,
+        "context",
+        body=NewUser,
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/users/{user}",
+        "GetUser",
+        "account/{name}/user/{user}",
+        get_user,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/update",
+        "UpdateUser",
+        "account/{name}/user/{user}",
+        update_user,
+        "context",
+        body=ChangedUser,
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/delete",
+        "DeleteUser",
+        "account/{name}/user/{user}",
+        delete_user,
+        "context",
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/users/{user}/groups",
+        "ListGroupsForUser",
+        "account/{name}/user/{user}",
+        groups_of_user,
+        "context",
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/users/{user}/keys",
+        "ListAccessKeys",
+        "account/{name}/user/{user}",
+        list_keys,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/keys",
+        "CreateAccessKey",
+        "account/{name}/user/{user}",
+        create_key,
+        "context",
+        body=NewKey,
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/keys/{key}/enable",
+        "EnableAccessKey",
+        "account/{name}/user/{user}",
+        enable_key,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/keys/{key}/disable",
+        "DisableAccessKey",
+        "account/{name}/user/{user}",
+        disable_key,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/keys/{key}/delete",
+        "DeleteAccessKey",
+        "account/{name}/user/{user}",
+        delete_key,
+        "context",
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/groups",
+        "ListGroups",
+        "account/{name}/group/*",
+        list_groups,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups",
+        "CreateGroup",
+        "account/{name}/group/*",
+        create_group,
+        "context",
+        body=NewGroup,
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/groups/{group}",
+        "GetGroup",
+        "account/{name}/group/{group}",
+        get_group,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups/{group}/delete",
+        "DeleteGroup",
+        "account/{name}/group/{group}",
+        delete_group,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups/{group}/users/{user}/add",
+        "AddUserToGroup",
+        "account/{name}/group/{group}",
+        add_to_group,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups/{group}/users/{user}/remove",
+        "RemoveUserFromGroup",
+        "account/{name}/group/{group}",
+        remove_from_group,
+        "context",
+    ),
+)

@@ -13,7 +13,7 @@ from objectio.iam import managed
 from objectio.iam.admin import IdentityAdmin, Kind, ManagedPolicy
 from objectio.iam.policy import MalformedPolicy
 from objectio.iam.simulate import simulate
-from objectio_api_admin.shapes import MalformedRequest, Order, account_of, canonical_id_of
+from objectio_api_admin.shapes import MalformedRequest, Order, Route, account_of, canonical_id_of
 
 _BUILT_IN: Final = "aws"
 _ASKED_MAX: Final = 1_000
@@ -213,3 +213,81 @@ def _text(raw: msgspec.Raw) -> str:
         return bytes(raw).decode()
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise MalformedRequest("the policy is not JSON") from None
+
+
+ROUTES: Final = (
+    Route(
+        "GET",
+        "/v1/accounts/{name}/policies",
+        "ListPolicies",
+        "account/{name}/policy/*",
+        list_policies,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/policies",
+        "CreatePolicy",
+        "account/{name}/policy/*",
+        create_policy,
+        "context",
+        body=NewPolicy,
+    ),
+    Route(
+        "GET",
+        "/v1/accounts/{name}/policies/{policy}",
+        "GetPolicy",
+        "account/{name}/policy/{policy}",
+        get_policy,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/policies/{policy}/delete",
+        "DeletePolicy",
+        "account/{name}/policy/{policy}",
+        delete_policy,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/policies/{policy}/attach",
+        "AttachUserPolicy",
+        "account/{name}/user/{user}",
+        attach_to_user,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/users/{user}/policies/{policy}/detach",
+        "DetachUserPolicy",
+        "account/{name}/user/{user}",
+        detach_from_user,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups/{group}/policies/{policy}/attach",
+        "AttachGroupPolicy",
+        "account/{name}/group/{group}",
+        attach_to_group,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups/{group}/policies/{policy}/detach",
+        "DetachGroupPolicy",
+        "account/{name}/group/{group}",
+        detach_from_group,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/simulate",
+        "SimulatePolicy",
+        "account/{name}/policy/*",
+        simulate_policy,
+        "context",
+        body=Simulation,
+    ),
+)

@@ -9,7 +9,7 @@ import msgspec
 from objectio.abc.api import ApiContext
 from objectio.abc.quotas import QuotaAdmin
 from objectio.errors import OperationNotImplemented
-from objectio_api_admin.shapes import Order, canonical_id_of
+from objectio_api_admin.shapes import Order, Route, canonical_id_of
 
 _BOUND_MAX: Final = (1 << 63) - 1
 
@@ -49,3 +49,41 @@ def _quotas(context: ApiContext) -> QuotaAdmin:
     if context.quotas is None:
         raise OperationNotImplemented("no quotas are managed from this node")
     return context.quotas
+
+
+ROUTES: Final = (
+    Route(
+        "GET",
+        "/v1/accounts/{name}/quota",
+        "GetAccountQuota",
+        "account/{name}",
+        account_quota,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/quota",
+        "SetAccountQuota",
+        "account/{name}",
+        set_account_quota,
+        "context",
+        body=NewQuota,
+    ),
+    Route(
+        "GET",
+        "/v1/buckets/{name}/quota",
+        "GetBucketQuota",
+        "bucket/{name}",
+        bucket_quota,
+        "context",
+    ),
+    Route(
+        "POST",
+        "/v1/buckets/{name}/quota",
+        "SetBucketQuota",
+        "bucket/{name}",
+        set_bucket_quota,
+        "context",
+        body=NewQuota,
+    ),
+)
