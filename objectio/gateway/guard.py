@@ -1,5 +1,8 @@
 """Who may do what: everyone but the root of the cluster is judged here.
 
+What operators manage is the cluster's, whose account is that of its root: identities of that account
+may do what their policies say, and those of all others nothing, for there is nowhere to allow it.
+
 The guard reads what a decision depends on and asks `objectio.iam.evaluate`, which decides. For a
 bucket that is its row and its documents (policy, public access block, ownership, ACL), which are
 compiled once for each revision; an object's owner, ACL and tags are read only where they can decide.
@@ -24,6 +27,8 @@ import msgspec
 from objectio.abc.api import Directory, Identity, Wanted
 from objectio.abc.objects import BucketInfo, ObjectInfo, ObjectService
 from objectio.errors import AccessDenied, MethodNotAllowed, NotFound
+from objectio.iam.arns import ADMIN, ADMIN_SERVICE
+from objectio.iam.credentials import ROOT_CANONICAL_ID
 from objectio.iam.evaluate import Acls, Question, evaluate, wants_object, wants_tags
 from objectio.iam.policy import MalformedPolicy, Policy
 from objectio.limits import KIB, MIB
@@ -104,6 +109,8 @@ class Guard:
             await self._judge_s3(self._objects, identity, wanted, common, judged)
         elif service in _IDENTITY_SERVICES and self._directory is not None:
             self._judge_identity(identity, wanted, common)
+        elif service == ADMIN_SERVICE and wanted.resource.startswith(ADMIN):
+            self._ask(identity, wanted, common, ROOT_CANONICAL_ID)
         else:
             deny(wanted, "only the root may")
 

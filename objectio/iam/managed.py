@@ -1,5 +1,6 @@
 """Managed policies that are there from the beginning: those of AWS which say the same here, of the
-services that there are, and four of our own for the most common wishes."""
+services that there are, and four of our own for the most common wishes. What they allow, they allow
+within the account of who has them; operators' actions (admin:…) in the account of the root only."""
 
 from __future__ import annotations
 
@@ -23,14 +24,19 @@ def _policy(number: int, name: str, actions: list[str], description: str = "") -
 
 
 _DIAGNOSTICS: Final = [
+    "admin:CreateToken",
     "admin:Diagnose",
     "admin:GetCluster*",
     "admin:GetDisk",
+    "admin:GetEvents",
     "admin:GetJournal",
+    "admin:GetNode",
+    "admin:GetOpenApi",
     "admin:GetRebalance",
     "admin:GetRepair",
     "admin:GetScrub",
     "admin:ListDisks",
+    "admin:ListNodes",
 ]
 """What says how the storage is, and nothing of who uses it."""
 
@@ -47,8 +53,18 @@ _ALL: Final = (
     _policy(9, "AmazonSNSReadOnlyAccess", ["sns:GetTopicAttributes", "sns:List*"]),
     _policy(10, "readonly", ["s3:Get*", "s3:List*"], "Reads every bucket of the account."),
     _policy(11, "readwrite", ["s3:*"], "Does anything with the buckets of the account."),
-    _policy(12, "admin", ["*"], "Does anything that the account may."),
-    _policy(13, "diagnostics", _DIAGNOSTICS, "Looks at the state of the storage."),
+    _policy(
+        12,
+        "admin",
+        ["*"],
+        "Does anything that the account may: in that of the root, manage the cluster.",
+    ),
+    _policy(
+        13,
+        "diagnostics",
+        _DIAGNOSTICS,
+        "Looks at the state of the storage, in the account of the root.",
+    ),
 )
 POLICIES: Final = {policy.arn: policy for policy in _ALL}
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from objectio.abc.api import Identity
+from objectio.iam.arns import ADMIN_SERVICE
 from objectio.iam.callers import Callers, Grade, parse_callers
 from objectio.iam.conditions import Condition, compile_condition
 from objectio.iam.patterns import (
@@ -60,6 +61,7 @@ _STATEMENT_ELEMENTS: Final = frozenset(
     )
 )
 _ANYWHERE: Final = compile_pattern("*")
+_OF_ADMIN: Final = f"{ADMIN_SERVICE}:"
 
 
 class Asked(NamedTuple):
@@ -80,7 +82,8 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """`principals` is None in policies of identities. The `not_` flags turn an element around."""
+    """`principals` is None in policies of identities. The `not_` flags turn an element around. `managed`
+    are the resources as they are compared with what operators manage (`objectio.iam.arns.ADMIN`)."""
 
     denies: bool
     principals: Callers | None
@@ -90,6 +93,7 @@ class Statement:
     resources: tuple[Pattern, ...]
     not_resources: bool
     conditions: tuple[Condition, ...]
+    managed: tuple[Pattern, ...] = ()
 
     def ask(self, asked: Asked) -> Grade:
         """`Grade.NONE` if it does not apply."""
@@ -102,9 +106,9 @@ class Statement:
             return Grade.NONE
         # A variable without a value names nothing; left out of an allowance, it would name all.
         unresolved = self.not_resources and not self.denies
+        patterns = self.managed if asked.action.startswith(_OF_ADMIN) else self.resources
         named = any(
-            pattern.matches(asked.resource, lookup, unresolved=unresolved)
-            for pattern in self.resources
+            pattern.matches(asked.resource, lookup, unresolved=unresolved) for pattern in patterns
         )
         if named is self.not_resources:
             return Grade.NONE
@@ -228,6 +232,7 @@ class _Reader:
         principals, not_principals = self._principals(source, denies)
         actions, not_actions = self._actions(source)
         resources, not_resources = self._resources(source)
+        managed = self._managed(resources) if self._kind == "identity" else ()
         return Statement(
             denies=denies,
             principals=principals,
@@ -237,6 +242,7 @@ class _Reader:
             resources=resources,
             not_resources=not_resources,
             conditions=self._conditions(source.get("Condition", {}), denies),
+            managed=managed,
         )
 
     def _check_sid(self, sid: Any) -> None:
@@ -284,6 +290,14 @@ class _Reader:
             self.keys |= pattern.keys
             patterns.append(pattern)
         return tuple(patterns), turned
+
+    def _managed(self, resources: tuple[Pattern, ...]) -> tuple[Pattern, ...]:
+        """Those that may name what operators manage, without regard to case."""
+        return tuple(
+            compile_pattern(pattern.source, variables=self._variables, fold=True)
+            for pattern in resources
+            if not pattern.source.startswith("arn:aws:")
+        )
 
     def _check_resource(self, text: str) -> None:
         if self._kind == "identity":

@@ -1,7 +1,8 @@
 """What policies would say: the same evaluation that the gate asks, of requests that nobody makes. Pure.
 
 A principal is asked about with the policies that it has, or that it would have. Resources are taken as
-those of its own account. What stands at a resource (the policy of a bucket) counts if it is given.
+those of its own account, and what operators manage as that of the root's. What stands at a resource
+(the policy of a bucket) counts if it is given.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Final, NamedTuple
 
 from objectio.abc.api import Identity
 from objectio.errors import InvalidRequest
+from objectio.iam.arns import ADMIN_SERVICE
+from objectio.iam.credentials import ROOT_CANONICAL_ID
 from objectio.iam.evaluate import Question, evaluate
 from objectio.iam.policy import Asked, Lookup, Policy, Values
 
@@ -20,7 +23,7 @@ OF_RESOURCE: Final = "the resource's policy"
 ROOT_ONLY: Final = "only the root may"
 
 _ACTION: Final = re.compile(r"[A-Za-z0-9-]+:[A-Za-z0-9]+")
-_BY_POLICIES: Final = frozenset({"s3", "iam", "sts", "sns"})
+_BY_POLICIES: Final = frozenset({"s3", "iam", "sts", "sns", ADMIN_SERVICE})
 """The services that the gate lets others than the root of the cluster use: `objectio.gateway.guard`."""
 
 
@@ -83,9 +86,8 @@ def _ask(
     if service not in _BY_POLICIES:
         return Simulated(action, resource, identity.is_root, ROOT_ONLY, ())
     at = of_resource if service == "s3" else None
-    decision = evaluate(
-        Question(identity, action, resource, identity.canonical_id, lambda: values, at)
-    )
+    owner = ROOT_CANONICAL_ID if service == ADMIN_SERVICE else identity.canonical_id
+    decision = evaluate(Question(identity, action, resource, owner, lambda: values, at))
     asked = Asked(identity, action.lower(), resource, Lookup(lambda: values))
     answers = {name: policy.ask(asked) for name, policy in compiled.items()}
     if at is not None:

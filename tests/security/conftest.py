@@ -7,8 +7,9 @@ user "user" of anna's without any policy, and the root of the cluster. Requests 
 from __future__ import annotations
 
 import json
+from importlib import import_module, util
 from types import SimpleNamespace
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -51,7 +52,17 @@ class World:
         )
         guard = Guard(self.objects, self.memory.directory)
         self.gate = Gate(self.memory.directory, guard=guard, clock=lambda: self.clock, **settings)
-        self.app = GatewayApp({"s3": s3.S3Factory().build(context)}, self.gate)
+        front_ends = {"s3": s3.S3Factory().build(context)}
+        if util.find_spec("objectio_api_admin") is not None:
+            admin = import_module("objectio_api_admin.frontend")
+            front_ends["admin"] = admin.AdminFactory().build(context)
+        if util.find_spec("objectio_api_iam") is not None:
+            iam, config = (
+                import_module(f"objectio_api_iam.{name}") for name in ("frontend", "config")
+            )
+            front_ends["iam"] = iam.IamFactory(config.IamConfig()).build(context)
+        self.front_ends = front_ends
+        self.app = GatewayApp(front_ends, self.gate)
         for name in ("anna", "bert"):
             account, new = await self.identities.create_account(
                 name,
@@ -92,7 +103,35 @@ class World:
     async def allow(self, *actions, resource="annas/*", principal="*", **more):
         await self.policy(allow(*actions, resource=resource, principal=principal, **more))
 
+    def identity(self, by):
+        return self.memory.directory.lookup(by.access_key).identity
+
+    async def make_user(self, account, name, *documents, **key):
+        """What a new user signs with, who has these policies; `key` is more of its key."""
+        await self.identities.create_user(account, name)
+        for number, document in enumerate(documents):
+            await self.identities.put_policy(account, "user", name, f"p{number}", document)
+        return self.credential(await self.identities.create_access_key(account, name, **key))
+
     # Requests.
+
+    async def admin(self, method, path, by=None, body=None, **more):
+        """At the operators' API."""
+        if "admin" not in self.front_ends:
+            pytest.skip("api_admin is not installed")
+        sent = b"" if body is None else json.dumps(body).encode()
+        answer = await self(method, f"/_admin{path}", by, body=sent, **more)
+        answer.said = json.loads(answer.body)
+        return answer
+
+    async def iam(self, action, by, service="iam", **parameters):
+        if "iam" not in self.front_ends:
+            pytest.skip("api_iam is not installed")
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        if "token" in parameters:
+            headers["x-amz-security-token"] = parameters.pop("token")
+        body = urlencode({"Action": action, **parameters}).encode()
+        return await self("POST", "/", by, headers=headers, body=body, service=service)
 
     def sign(self, by, method, path, query=b"", headers=(), body=b"", *, form="header", **more):
         """(query, headers)."""

@@ -227,7 +227,7 @@ async def test_documents_alone(order):
     everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     document = {"Version": "2012-10-17", "Statement": everything}
     asked = {"documents": [document], "actions": ["admin:GetDisk"], "resources": ["*"]}
-    assert await simulated(order, **asked) == [("admin:GetDisk", False, [])]
+    assert await simulated(order, **asked) == [("admin:GetDisk", True, ["document 1"])]
 
 
 @pytest.mark.parametrize(
@@ -325,9 +325,10 @@ def test_a_user_may_what_its_policies_say(server):
     assert get(keys) == 403
     order(f"{ROOT}/users/ann/policies/readonly/attach")
     assert get(keys) == 200
-    # No user orders anything here, whatever its policies say.
-    order(f"{ROOT}/users/ann/policies/admin/attach")
+    # A user of the root's account orders what its policies say.
     order(f"{ROOT}/users", {"name": "bob"}, keys, status=403)
+    order(f"{ROOT}/users/ann/policies/admin/attach")
+    order(f"{ROOT}/users", {"name": "bob"}, keys)
     order(f"{ROOT}/users/ann/keys/{keys[0]}/disable")
     assert get(keys) == 403
     assert made["secret_key"].encode() not in server.log_path.read_bytes()

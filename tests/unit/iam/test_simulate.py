@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from objectio.abc.api import Identity
 from objectio.errors import InvalidRequest
 from objectio.iam import managed
-from objectio.iam.credentials import root_identity
+from objectio.iam.arns import ADMIN
+from objectio.iam.credentials import ROOT_ACCOUNT, ROOT_CANONICAL_ID, root_identity
 from objectio.iam.evaluate import Question, evaluate
 from objectio.iam.policy import MalformedPolicy, Policy
 from objectio.iam.simulate import OF_RESOURCE, ROOT_ONLY, simulate
@@ -78,13 +79,37 @@ def test_every_pair_is_asked():
     ]
 
 
-def test_operators_actions_are_the_roots():
+def test_operators_actions_are_of_the_roots_account():
+    operator = ANN._replace(account=ROOT_ACCOUNT, canonical_id=ROOT_CANONICAL_ID)
     for name in ("admin", "diagnostics"):
         policies = {name: managed.POLICIES[f"arn:aws:iam::aws:policy/{name}"].document}
-        (found,) = simulate(ANN, policies, ["admin:GetDisk"], ["*"])
-        assert (found.allowed, found.reason) == (False, ROOT_ONLY)
+        for identity, may in ((ANN, False), (operator, True)):
+            (found,) = simulate(identity, policies, ["admin:GetDisk"], [f"{ADMIN}disk/1"])
+            assert found.allowed is may
+    for action, may in (("admin:GetDisk", True), ("nothing:GetDisk", False)):
+        (found,) = simulate(operator, {"a": document({"Action": "*"})}, [action], ["*"])
+        assert (found.allowed, found.reason == ROOT_ONLY) == (may, not may)
     (found,) = simulate(root_identity("k"), {}, ["admin:GetDisk"], ["*"])
     assert found.allowed
+
+
+@pytest.mark.parametrize("resource", ["user/Ann", "user/a*", "USER/ann", "user/${aws:username}"])
+def test_names_of_what_operators_manage_have_no_case(resource):
+    operator = ANN._replace(name="Ann", account=ROOT_ACCOUNT, canonical_id=ROOT_CANONICAL_ID)
+    for effect, others in (("Allow", ()), ("Deny", ({"Action": "*"},))):
+        statement = {"Effect": effect, "Action": "admin:*", "Resource": f"{ADMIN}{resource}"}
+        policies = {"p": document(statement, *others)}
+        for name in ("user/ann", "user/ANN", "user/bob"):
+            (found,) = simulate(operator, policies, ["admin:GetUser"], [ADMIN + name])
+            named = name != "user/bob"
+            assert found.allowed is (named if effect == "Allow" else not named), name
+    # All else is compared as it is.
+    policies = {"p": document({"Resource": "arn:aws:s3:::b/Key"})}
+    assert not ask(policies, resource="arn:aws:s3:::b/key")[0]
+    turned = {"Effect": "Allow", "Action": "*", "NotResource": f"{ADMIN}{resource}"}
+    policies = {"p": json.dumps({"Version": "2012-10-17", "Statement": turned})}
+    (found,) = simulate(operator, policies, ["admin:GetUser"], [f"{ADMIN}user/ANN"])
+    assert not found.allowed
 
 
 @pytest.mark.parametrize("action", ["s3:*", "s3", "", "s3:Get Object", "*"])
