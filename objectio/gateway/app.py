@@ -12,19 +12,18 @@ an internal error without any detail.
 Mounts are compared with the raw path, at segment boundaries: "/iceberg/v1" takes "/iceberg/v1" and
 "/iceberg/v1/…", and neither "/iceberg/v1x" nor "/%69ceberg/v1".
 
-`/health` and `/metrics` are answered here, but only to a GET or HEAD of exactly that path which has
-no query and no credentials: "health" and "metrics" are legal names of S3 buckets, and signed
-requests for them go to S3.
+`/health`, those of its variants that `objectio.gateway.health` lists, and `/metrics` are answered here,
+but only to a GET or HEAD of exactly that path which has no query and no credentials: "health" and
+"metrics" are legal names of S3 buckets, and signed requests for them go to S3.
 
 This is the hot path, so it is written flat: some 20 µs for a signed GET, half of them the signature.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from time import perf_counter
 from typing import Any, Final
@@ -46,6 +45,8 @@ from objectio.gateway.caller import Caller, Headers, trust_root
 from objectio.gateway.counting import FrontEndCounters
 from objectio.gateway.exchange import ClientDisconnected, Exchange
 from objectio.gateway.gate import Authenticated, Gate
+from objectio.gateway.health import PATHS as HEALTH_PATHS
+from objectio.gateway.health import Health
 from objectio.gateway.neighbours import Neighbours
 from objectio.iam.sigv4 import Signed, collect_headers
 from objectio.limits import PUT_SIZE_BYTES_MAX
@@ -56,6 +57,7 @@ request_logger = logging.getLogger("objectio.gateway.request")
 REQUESTS_IN_FLIGHT_MAX: Final = 4096
 _REQUEST_ID_STEP: Final = 0x9E3779B97F4A7C15  # odd, so that all 2^64 ids come before one returns
 _REQUEST_ID_MASK: Final = (1 << 64) - 1
+_RESERVED: Final = HEALTH_PATHS | {b"/metrics"}
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _INTERNAL_ERROR: Final = "We encountered an internal error. Please try again."
 
@@ -91,10 +93,10 @@ class GatewayApp:
     """ASGI 3.
 
     front_ends      by name, which is also that of their metrics: objectio_<name>_requests_total
-    health          what `/health` reports; a falsy "ok" is a 503
+    health          what `/health` reports, and its variants
     exporter        what `/metrics` shows, if anything; to this machine only, unless `metrics_public`
-    neighbours      other processes whose health and metrics are shown with those of this one, but to
-                    who asks over a Unix socket: that is one of them
+    neighbours      other processes whose metrics are shown with those of this one, but to who asks
+                    over a Unix socket: that is one of them
     requests_max    more at once than this are refused, in the front end's own words
     """
 
@@ -104,7 +106,7 @@ class GatewayApp:
         gate: Gate,
         *,
         metrics: Metrics | None = None,
-        health: Callable[[], Mapping[str, Any]] | None = None,
+        health: Health | None = None,
         exporter: Exporter | None = None,
         neighbours: Neighbours | None = None,
         metrics_public: bool = False,
@@ -114,7 +116,7 @@ class GatewayApp:
     ) -> None:
         metrics = NullMetrics() if metrics is None else metrics
         self._gate = gate
-        self._health = health
+        self._health = Health() if health is None else health
         self._exporter = exporter
         self._neighbours = neighbours
         self._metrics_public = metrics_public
@@ -135,7 +137,7 @@ class GatewayApp:
             await _answer_other(scope, receive, send)
             return
         path = scope["raw_path"]
-        if path in (b"/health", b"/metrics") and await self._answer_reserved(scope, send):
+        if path in _RESERVED and await self._answer_reserved(scope, send):
             return
         started = perf_counter()
         self._request_id = number = (self._request_id + _REQUEST_ID_STEP) & _REQUEST_ID_MASK
@@ -276,8 +278,10 @@ class GatewayApp:
             return False
         if any(name == b"authorization" for name, _ in scope["headers"]):
             return False
-        if scope["raw_path"] == b"/health":
-            await _send_response(_plain(scope, send), await self._show_health(scope))
+        path = scope["raw_path"]
+        if path in HEALTH_PATHS:
+            response = await self._health.answer(path, alone=_is_on_socket(scope))
+            await _send_response(_plain(scope, send), response)
             return True
         if self._exporter is None or not (self._metrics_public or _is_near(scope)):
             return False
@@ -289,15 +293,6 @@ class GatewayApp:
         headers = [(b"content-type", content_type.encode())]
         await _send_response(_plain(scope, send), Response(200, headers, text))
         return True
-
-    async def _show_health(self, scope: Scope) -> Response:
-        report = {"ok": True} if self._health is None else self._health()
-        ok = bool(report.get("ok"))
-        said: dict[str, Any] = {"status": "ok" if ok else "unavailable"}
-        if self._neighbours is not None and not _is_on_socket(scope):
-            said["processes"] = await self._neighbours.health(ok=ok)
-        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-        return Response(200 if ok else 503, headers, json.dumps(said).encode())
 
 
 def _is_near(scope: Scope) -> bool:

@@ -20,6 +20,8 @@ from objectio.gateway.gate import Gate
 from objectio.gateway.guard import Guard
 from objectio.gateway.identities import Callers
 from objectio.gateway.server import HttpServer
+from objectio.gateway.health import Health
+from objectio.store.reach import ReachOfStripes
 from objectio.gateway.tls import server_tls
 from objectio.store.standalone import Standalone
 
@@ -61,7 +63,7 @@ class HttpHost:
                 trusted_proxies=config.gateway.trusted_proxies,
             ),
             metrics=parts.metrics,
-            health=parts.health,
+            health=health_of(parts),
             exporter=parts.exporter,
             neighbours=parts.part("neighbours") if parts.has("neighbours") else None,
             metrics_public=config.gateway.metrics_public,
@@ -109,6 +111,18 @@ class HostService:
     def __init__(self, parts: NodeParts) -> None:
         self._parts = parts
         self._callers = Callers(parts)
+def health_of(parts: NodeParts) -> Health:
+    """Pools and devices are the store's, in a gateway, or those of who keeps the store in order."""
+    reach = None
+    if parts.has("objects"):
+        objects = parts.part("objects")
+        reach = ReachOfStripes(objects.pools, objects.devices)
+    elif parts.has("pools"):
+        reach = ReachOfStripes(parts.part("pools"), parts.part("devices"))
+    neighbours = parts.part("neighbours") if parts.has("neighbours") else None
+    return Health(parts.health, reach, neighbours)
+
+
         self._host: HttpHost | None = None
 
     async def start(self) -> None:

@@ -12,6 +12,7 @@ from objectio.errors import DeviceFailed, NotFound
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.counting import OPERATIONS_MAX, FrontEndCounters
 from objectio.gateway.gate import Gate
+from objectio.gateway.health import Health
 from objectio.iam.credentials import StaticCredentials
 
 
@@ -101,7 +102,7 @@ async def test_nothing_is_mounted_there(world):
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_health(make_client, method):
     report = {"ok": True}
-    client = make_client(health=lambda: report)
+    client = make_client(health=Health(lambda: report))
     answer = await client.call(method, b"/health", by=None)
     assert (answer.status, json.loads(answer.body)) == (200, {"status": "ok"})
     report["ok"] = False
@@ -110,7 +111,9 @@ async def test_health(make_client, method):
 
 async def test_reserved_paths_take_nothing_from_s3(make_client, front_end):
     client = make_client(exporter=TextExporter())
-    for path in (b"/health", b"/metrics"):
+    reserved = (b"/health", b"/health/live", b"/health/ready", b"/health/cluster", b"/metrics")
+    for path in reserved:
+        assert (await client.call(path=path, by=None)).status != 403
         assert (await client.call(path=path)).headers[b"x-caller"] == b"root"
         assert (await client.call("PUT", path=path)).headers[b"x-caller"] == b"root"
         for settings in (
@@ -120,7 +123,7 @@ async def test_reserved_paths_take_nothing_from_s3(make_client, front_end):
             {"path": path, "method": "PUT"},
         ):
             assert (await client.call(by=None, **settings)).status == 403
-    assert len(front_end.handled) == 4
+    assert len(front_end.handled) == 2 * len(reserved)
 
 
 async def test_metrics_only_for_loopback_unless_public(make_client):

@@ -11,6 +11,7 @@ import pytest
 from objectio.abc.metrics import NullMetrics
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.gate import Gate
+from objectio.gateway.health import Health
 from objectio.gateway.neighbours import Neighbours, ask, merge
 from objectio.gateway.server import HttpServer
 
@@ -75,12 +76,13 @@ async def processes(tmp_path, world):
     async with contextlib.AsyncExitStack() as stack:
 
         async def run(name, text, ok=True, host="", **options):
+            neighbours = Neighbours(tmp_path, name)
             app = GatewayApp(
                 {},
                 Gate(world.store),
-                health=lambda: {"ok": ok},
+                health=Health(lambda: {"ok": ok}, neighbours=neighbours),
                 exporter=Shown(text),
-                neighbours=Neighbours(tmp_path, name),
+                neighbours=neighbours,
             )
             also = [f"unix:{tmp_path / name}.http"]
             server = HttpServer(app, host, 0, also=also, **options)
