@@ -242,12 +242,16 @@ class ApiContext:
     object_ownership: ObjectOwnership = "BucketOwnerEnforced"
     """Of new buckets, where who makes one says nothing."""
     quotas: QuotaAdmin | None = None
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    """Of this process, without its secrets: `node` is its name, `source` the file, and `config` has the
+    sections with the tables of drivers. Empty where it is not told."""
 
 
 class FrontEnd(Protocol):
     """May also have ``async def finish_error(response, scope) -> Response``, which is given what
     `error` made, for what has to be looked up first (CORS headers). What it raises is logged, and
-    answered without any detail."""
+    answered without any detail. And ``def stop() -> None``, which is called before the server waits for
+    the requests under way: responses that would go on for ever end then."""
 
     @property
     def mounts(self) -> Sequence[Mount]: ...

@@ -43,7 +43,8 @@ class Driver(Generic[ConfigT, T_co]):
     """One driver of one kind.
 
     name          what the configuration says, e.g. "isal"; unique within its kind
-    config        a frozen msgspec Struct: the schema of the driver's own configuration section
+    config        a frozen msgspec Struct: the schema of the driver's own configuration section. A field
+                  that must not be shown says so: Meta(extra={"secret": True}), see config.shown
     open          `open(config, context)`: builds the object that implements the kind's contract;
                   may import C libraries; raises `DriverUnavailable` with what to install
     summary       one line for `objectio plugin list`

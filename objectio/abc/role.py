@@ -91,6 +91,10 @@ class NodeParts(Protocol):
         """The front ends to serve, by name."""
         ...
 
+    def shown_config(self) -> Mapping[str, Any]:
+        """The configuration for operators, without its secrets: see `ApiContext.configuration`."""
+        ...
+
     def health(self) -> Mapping[str, Any]:
         """The health of all roles of this node."""
         ...

@@ -65,12 +65,26 @@ class ConfigCheck(_ConfigCommand):
 
 
 class ConfigShow(_ConfigCommand):
-    """Print the configuration in force: the file, the environment and flags taken together."""
+    """Print the configuration in force: the file, the environment and flags taken together.
+
+    What is secret is shown as "…", unless it is asked for.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--show-secrets", action="store_true", help="print a file that can be used as it is"
+        )
+        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         from objectio.config import dump_toml
+        from objectio.config.shown import without_secrets
 
-        self.app.stdout.write(dump_toml(config_from(parsed_args)))
+        config = config_from(parsed_args)
+        if not parsed_args.show_secrets:
+            config = without_secrets(config, plugins_for(config).registry)
+        self.app.stdout.write(dump_toml(config))
 
 
 class ConfigSchema(_ConfigCommand):

@@ -47,6 +47,7 @@ class HttpHost:
         """`listen` may be empty."""
         config = parts.config
         self._parts = parts
+        self._front_ends = front_ends
         app = GatewayApp(
             front_ends,
             Gate(
@@ -89,6 +90,9 @@ class HttpHost:
         self._parts.provide("http", self._server.make_protocol)
 
     async def stop(self) -> None:
+        for front_end in self._front_ends.values():
+            if (end := getattr(front_end, "stop", None)) is not None:
+                end()
         await self._server.stop()
 
 
@@ -138,6 +142,7 @@ def health_of(parts: NodeParts) -> Health:
                 cluster=cluster_view(parts, ""),
                 directory=callers.directory,
                 identities=callers.identities,
+                configuration=parts.shown_config(),
             )
             front_ends[OPERATORS_API] = apis[OPERATORS_API].build(context)
         self._host = HttpHost(parts, front_ends, callers, "")

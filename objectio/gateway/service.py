@@ -63,6 +63,7 @@ class GatewayService:
             identities=callers.identities,
             quotas=self._store.quotas,
             object_ownership=config.gateway.object_ownership,
+            configuration=parts.shown_config(),
         )
         front_ends = {name: factory.build(context) for name, factory in parts.open_apis().items()}
         if not front_ends:

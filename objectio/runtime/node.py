@@ -29,6 +29,7 @@ from objectio.abc.role import RoleFactory, Service
 from objectio.abc.shardstore import ShardStore, ShardStoreFactory
 from objectio.abc.sinks import EventSink
 from objectio.config import Config, check_drivers
+from objectio.config.shown import shown
 from objectio.erasure.code import ErasureCodes
 from objectio.errors import ConfigError, DriverUnavailable, PluginError
 from objectio.hookspecs.lifecycle import EventKind, NodeEvent
@@ -160,6 +161,9 @@ class Node:
         ok = bool(roles) and all(role.get("ok") for role in roles.values())
         degraded = any(role.get("degraded") for role in roles.values())
         return {"ok": ok, "degraded": degraded, "node": self.config.node.name, "roles": roles}
+
+    def shown_config(self) -> Mapping[str, Any]:
+        return shown(self.config, self.registry)
 
     def _roles_in_order(self) -> list[tuple[str, RoleFactory]]:
         left = self._open_roles()

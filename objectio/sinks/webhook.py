@@ -49,7 +49,12 @@ class WebhookTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ),
     ]
     url: Annotated[
-        str, Meta(pattern=r"^https?://[^\s@]+$", description="Where requests are sent to.")
+        str,
+        Meta(
+            pattern=r"^https?://[^\s@]+$",
+            description="Where requests are sent to.",
+            extra={"secret": "url"},  # of many services, whoever knows the path may send
+        ),
     ]
     bearer_token_file: Annotated[
         str, Meta(description="Its content is sent as `Authorization: Bearer`; empty: nothing is.")

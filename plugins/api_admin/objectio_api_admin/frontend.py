@@ -11,6 +11,7 @@ from objectio import errors
 from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Response, Scope, Send
 from objectio_api_admin.routes import ARN, BODY_BYTES_MAX, PREFIX, find
 from objectio_api_admin.shapes import MalformedRequest, Operation, Order
+from objectio_api_admin.tokens import AUDIENCE
 
 _MOUNTS: Final = (Mount(PREFIX),)
 _RETRY_AFTER_SECONDS: Final = 1
@@ -74,6 +75,7 @@ class AdminFrontEnd:
             resource=ARN + operation.resource,
             operation=operation,
             body_bytes_max=BODY_BYTES_MAX if route.body is not None else 0,
+            bearer=AUDIENCE if route.bearer else "",
         )
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +87,12 @@ class AdminFrontEnd:
         route = operation.route
         said: int | Order = operation.osd
         if route.asks == "context":
-            said = Order(operation.names, await _read(request, route.body))
+            said = Order(
+                operation.names,
+                await _read(request, route.body),
+                request.identity,
+                _session_token(scope, request),
+            )
         body = _encode(await route.answer(asked, said))
         headers = _headers(request.request_id, body)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -108,6 +115,14 @@ class AdminFrontEnd:
         if isinstance(allowed, list):  # RFC 9110 §15.5.6
             headers.append((b"allow", ", ".join(allowed).encode()))
         return Response(status, headers, body)
+
+
+def _session_token(scope: Scope, request: Request) -> str:
+    """Of who asks by temporary credentials: the gate has verified it."""
+    if not request.identity.session:
+        return ""
+    found: bytes = dict(scope["headers"]).get(b"x-amz-security-token", b"")
+    return found.decode("latin-1")
 
 
 async def _read(request: Request, kind: type[msgspec.Struct] | None) -> msgspec.Struct | None:

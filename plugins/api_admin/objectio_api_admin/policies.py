@@ -64,7 +64,7 @@ async def create_policy(context: ApiContext, order: Order) -> Any:
     made = await identities.create_managed_policy(
         account,
         wanted.name,
-        _text(wanted.document),
+        document_text(wanted.document),
         path=wanted.path,
         description=wanted.description,
     )
@@ -73,12 +73,12 @@ async def create_policy(context: ApiContext, order: Order) -> Any:
 
 async def get_policy(context: ApiContext, order: Order) -> Any:
     identities, account = await account_of(context, order)
-    return _whole(await _find(identities, account, order.names["policy"]))
+    return _whole(await find_policy(identities, account, order.names["policy"]))
 
 
 async def delete_policy(context: ApiContext, order: Order) -> Any:
     identities, account = await account_of(context, order)
-    policy = await _find(identities, account, order.names["policy"])
+    policy = await find_policy(identities, account, order.names["policy"])
     if policy.account == _BUILT_IN:
         raise InvalidRequest(f"policy {policy.name} is there from the beginning, and stays")
     await identities.delete_managed_policy(account, policy.arn)
@@ -103,14 +103,14 @@ async def detach_from_group(context: ApiContext, order: Order) -> Any:
 
 async def _attach(context: ApiContext, order: Order, kind: Kind) -> Any:
     identities, account = await account_of(context, order)
-    policy = await _find(identities, account, order.names["policy"])
+    policy = await find_policy(identities, account, order.names["policy"])
     await identities.attach_policy(account, kind, order.names[kind], policy.arn)
     return await _holder(identities, account, kind, order.names[kind])
 
 
 async def _detach(context: ApiContext, order: Order, kind: Kind) -> Any:
     identities, account = await account_of(context, order)
-    policy = await _find(identities, account, order.names["policy"])
+    policy = await find_policy(identities, account, order.names["policy"])
     await identities.detach_policy(account, kind, order.names[kind], policy.arn)
     return await _holder(identities, account, kind, order.names[kind])
 
@@ -120,7 +120,7 @@ async def _holder(identities: IdentityAdmin, account: str, kind: Kind, name: str
     return {"account": account, kind: name, "policies": [policy.arn for policy in attached]}
 
 
-async def _find(identities: IdentityAdmin, account: str, said: str) -> ManagedPolicy:
+async def find_policy(identities: IdentityAdmin, account: str, said: str) -> ManagedPolicy:
     """By its ARN, or by its name: one of the account's goes before one from the beginning."""
     if said.startswith("arn:"):
         return await identities.get_managed_policy(account, said)
@@ -156,7 +156,7 @@ async def simulate_policy(context: ApiContext, order: Order) -> Any:
     elif not wanted.documents:
         raise MalformedRequest("name a user, or give documents")
     for number, raw in enumerate(wanted.documents, 1):
-        documents[f"document {number}"] = _text(raw)
+        documents[f"document {number}"] = document_text(raw)
     try:
         found = simulate(
             identity,
@@ -164,7 +164,7 @@ async def simulate_policy(context: ApiContext, order: Order) -> Any:
             wanted.actions,
             wanted.resources,
             context=wanted.context,
-            resource_policy=_text(wanted.resource_policy) if wanted.resource_policy else "",
+            resource_policy=document_text(wanted.resource_policy) if wanted.resource_policy else "",
         )
     except MalformedPolicy as error:
         raise MalformedRequest(error.message) from None
@@ -205,7 +205,7 @@ def _whole(policy: ManagedPolicy) -> dict[str, Any]:
     return {**_shown(policy), "document": msgspec.Raw(policy.document.encode())}
 
 
-def _text(raw: msgspec.Raw) -> str:
+def document_text(raw: msgspec.Raw) -> str:
     """A document as it was given."""
     try:
         if bytes(raw).startswith(b'"'):

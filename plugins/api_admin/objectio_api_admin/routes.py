@@ -11,8 +11,12 @@ from objectio_api_admin import (
     cluster,
     disks,
     identities,
+    inline,
+    nodes,
     policies,
     quotas,
+    roles,
+    settings,
     storage,
 )
 from objectio_api_admin.shapes import OSD, PARAMETERS, MalformedRequest, Operation, Route
@@ -21,7 +25,20 @@ PREFIX: Final = "/_admin"
 ARN: Final = "arn:objectio:admin:::"
 BODY_BYTES_MAX: Final = 64 * 1024
 
-_TOPICS: Final = (disks, storage, cluster, accounts, identities, policies, buckets, quotas)
+_TOPICS: Final = (
+    disks,
+    storage,
+    cluster,
+    nodes,
+    settings,
+    accounts,
+    identities,
+    policies,
+    roles,
+    inline,
+    buckets,
+    quotas,
+)
 ROUTES: Final[tuple[Route, ...]] = tuple(route for topic in _TOPICS for route in topic.ROUTES)
 
 _Template = tuple[str, ...]

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from objectio.abc.api import ApiContext
+from objectio.abc.api import ANONYMOUS, ApiContext, Identity
 from objectio.errors import InvalidRequest, NotFound, OperationNotImplemented
 from objectio.iam.admin import IdentityAdmin
 from objectio.iam.credentials import ROOT_ACCOUNT, ROOT_CANONICAL_ID
@@ -41,7 +41,7 @@ class Route:
     action: str
     resource: str
     answer: Callable[[Any, Any], Awaitable[Any]]
-    asks: Literal["admin", "cluster", "context"] = "admin"
+    asks: Literal["admin", "cluster", "context", "watch"] = "admin"
     body: type[msgspec.Struct] | None = None
     returns: Any = None
     summary: str = ""
@@ -61,11 +61,13 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The names in the path, of which `name` is the bucket's or account's, and the body as the route
-    says its type."""
+    """The names in the path, of which `name` is the bucket's or account's, the body as the route says
+    its type, and who asks: with which token, if by temporary credentials."""
 
     names: Mapping[str, str]
     body: Any
+    identity: Identity = ANONYMOUS
+    session_token: str = field(default="", repr=False)
 
     @property
     def name(self) -> str:
@@ -113,8 +115,11 @@ PARAMETERS: Final[Mapping[str, Callable[[str], _Names]]] = {
     NAME: _plain,
     "{user}": _principal,
     "{group}": _principal,
+    "{role}": _principal,
     "{key}": _principal,
     "{policy}": _policy,
+    "{inline}": _principal,
+    "{node}": _principal,
 }
 
 

@@ -156,6 +156,9 @@ FILLED = {
     "{group}": "readers",
     "{key}": "AKEY",
     "{policy}": "readonly",
+    "{role}": "worker",
+    "{inline}": "own",
+    "{node}": "n1",
 }
 
 
@@ -225,6 +228,7 @@ def front_end(admin, identities, objects):
             identities=identities.identities,
             directory=identities.directory,
             quotas=WrittenQuotas(),
+            configuration={"node": "n1", "source": None, "config": {"gateway": {"auth": True}}},
         )
     )
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import pytest
-from objectio_api_admin import accounts, buckets, identities, policies, quotas
+from objectio_api_admin import (
+    accounts,
+    buckets,
+    identities,
+    inline,
+    policies,
+    quotas,
+    roles,
+)
 from objectio_api_admin.routes import ROUTES
 
 from objectio.testing.api import FrontEndConformance, Sample
 
 POLICY = b'{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}'
+TRUST = (
+    b'{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, '
+    b'"Action": "sts:AssumeRole"}]}'
+)
 BODIES = {
     None: b"",
     accounts.NewAccount: b'{"display_name": "one", "id": "123456789012"}',
@@ -19,6 +31,9 @@ BODIES = {
     identities.NewGroup: b'{"name": "readers"}',
     policies.NewPolicy: b'{"name": "own", "document": ' + POLICY + b"}",
     policies.Simulation: b'{"actions": ["s3:GetObject"], "resources": ["*"], "user": "ann@home"}',
+    roles.NewRole: b'{"name": "worker", "trust_policy": ' + TRUST + b"}",
+    roles.ChangedRole: b'{"description": "works"}',
+    inline.InlineDocument: b'{"document": ' + POLICY + b"}",
     buckets.NewBucket: b'{"name": "123456789012"}',
 }
 

@@ -92,6 +92,18 @@ def test_config_show_prints_what_is_in_force(capsys, tmp_path, monkeypatch):
     assert (shown["pool"]["data_shards"], shown["pool"]["parity_shards"]) == (2, 1)
 
 
+def test_config_show_keeps_secrets_unless_asked(capsys, tmp_path):
+    file = tmp_path / "objectio.toml"
+    target = "{ arn = 'arn:minio:sqs::one:webhook', url = 'https://example.com/canary' }"
+    file.write_text(f"[sinks.webhook]\ntarget = [{target}]\n")
+    assert main(["config", "show", "--config", str(file)]) == 0
+    text = capsys.readouterr().out
+    assert "https://example.com/…" in text
+    assert "canary" not in text
+    assert main(["config", "show", "--config", str(file), "--show-secrets"]) == 0
+    assert "https://example.com/canary" in capsys.readouterr().out
+
+
 def test_config_sample_checks_as_it_is(capsys, tmp_path):
     assert main(["config", "sample"]) == 0
     file = tmp_path / "objectio.toml"
