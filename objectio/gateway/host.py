@@ -18,11 +18,11 @@ from objectio.errors import Unavailable
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.gate import Gate
 from objectio.gateway.guard import Guard
+from objectio.gateway.health import Health
 from objectio.gateway.identities import Callers
 from objectio.gateway.server import HttpServer
-from objectio.gateway.health import Health
-from objectio.store.reach import ReachOfStripes
 from objectio.gateway.tls import server_tls
+from objectio.store.reach import ReachOfStripes
 from objectio.store.standalone import Standalone
 
 OPERATORS_API: Final = "admin"
@@ -96,6 +96,18 @@ class HttpHost:
         await self._server.stop()
 
 
+def health_of(parts: NodeParts) -> Health:
+    """Pools and devices are the store's, in a gateway, or those of who keeps the store in order."""
+    reach = None
+    if parts.has("objects"):
+        objects = parts.part("objects")
+        reach = ReachOfStripes(objects.pools, objects.devices)
+    elif parts.has("pools"):
+        reach = ReachOfStripes(parts.part("pools"), parts.part("devices"))
+    neighbours = parts.part("neighbours") if parts.has("neighbours") else None
+    return Health(parts.health, reach, neighbours)
+
+
 def cluster_view(parts: NodeParts, pool: str) -> ClusterView | None:
     """Whoever knows who is in the cluster, as seen from this process."""
     for name in ("registry", "link"):
@@ -115,18 +127,6 @@ class HostService:
     def __init__(self, parts: NodeParts) -> None:
         self._parts = parts
         self._callers = Callers(parts)
-def health_of(parts: NodeParts) -> Health:
-    """Pools and devices are the store's, in a gateway, or those of who keeps the store in order."""
-    reach = None
-    if parts.has("objects"):
-        objects = parts.part("objects")
-        reach = ReachOfStripes(objects.pools, objects.devices)
-    elif parts.has("pools"):
-        reach = ReachOfStripes(parts.part("pools"), parts.part("devices"))
-    neighbours = parts.part("neighbours") if parts.has("neighbours") else None
-    return Health(parts.health, reach, neighbours)
-
-
         self._host: HttpHost | None = None
 
     async def start(self) -> None:
