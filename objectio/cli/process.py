@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from objectio.runtime.node import Node
 
 DATA_DIR: Final = Path("objectio-data")
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+TERMINAL: Final = "/dev/tty"
+HANG_UP_SECONDS_MAX: Final = 1.0
+"""A shell that ends may tell its processes so before their terminal has gone."""
 
 
 def add_supervised_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,16 +66,53 @@ async def _run(
 ) -> None:
     from objectio.runtime.node import serve
 
-    await serve(config, plugins, stop_event(), ready, parts)
+    signals = Signals()
+    await serve(config, plugins, signals.stop, ready, parts, signals.renew)
 
 
-def stop_event() -> asyncio.Event:
-    """Set by the signals that end a process: it finishes what is under way and stops."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop.set)
-    return stop
+class Signals:
+    """What signals ask of a process.
+
+    stop    finish what is under way, and end: SIGTERM, SIGINT, and the end of its terminal
+    renew   read certificates again: SIGHUP
+
+    A terminal that is closed sends SIGHUP too. It is told by its absence: a process which had one at
+    its start, and can open it no more, was left behind. Who wants that says so with nohup(1).
+    """
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.renew = asyncio.Event()
+        self._follows_terminal = (
+            signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
+        )
+        self._loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            self._loop.add_signal_handler(number, self.stop.set)
+        self._loop.add_signal_handler(signal.SIGHUP, self._hear_hang_up)
+
+    def _hear_hang_up(self) -> None:
+        if self._was_left():
+            self.stop.set()
+            return
+        self.renew.set()
+        if self._follows_terminal:
+            self._loop.call_later(HANG_UP_SECONDS_MAX, self._look_again)
+
+    def _look_again(self) -> None:
+        if self._was_left():
+            self.stop.set()
+
+    def _was_left(self) -> bool:
+        return self._follows_terminal and not _has_terminal()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open(TERMINAL, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _given_parts(config: Config, args: argparse.Namespace) -> dict[str, Any]:

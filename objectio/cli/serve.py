@@ -76,7 +76,7 @@ def _supervise(
 ) -> None:
     import asyncio
 
-    from objectio.cli.process import stop_event
+    from objectio.cli.process import Signals
     from objectio.config import check_drivers
     from objectio.runtime.supervisor import supervise
 
@@ -89,7 +89,8 @@ def _supervise(
         stdout.flush()
 
     async def run() -> None:
-        await supervise(config, workers, osd_processes, stop_event(), ready)
+        signals = Signals()
+        await supervise(config, workers, osd_processes, signals.stop, ready, signals.renew)
 
     asyncio.run(run())
 

@@ -40,7 +40,7 @@ from objectio.abc.api import (
 )
 from objectio.abc.metrics import Exporter, Metrics, NullMetrics
 from objectio.errors import AccessError, ObjectIOError, Unavailable
-from objectio.gateway.body import BODY_IDLE_SECONDS_MAX, Body, open_body, undeclared_body
+from objectio.gateway.body import Body, Pace, open_body, undeclared_body
 from objectio.gateway.caller import Caller, Headers, trust_root
 from objectio.gateway.counting import FrontEndCounters
 from objectio.gateway.exchange import ClientDisconnected, Exchange
@@ -112,7 +112,7 @@ class GatewayApp:
         metrics_public: bool = False,
         requests_max: int = REQUESTS_IN_FLIGHT_MAX,
         payload_bytes_max: int = PUT_SIZE_BYTES_MAX,
-        body_idle_seconds: float = BODY_IDLE_SECONDS_MAX,
+        body_pace: Pace = Pace(),  # noqa: B008 - it cannot be changed
     ) -> None:
         metrics = NullMetrics() if metrics is None else metrics
         self._gate = gate
@@ -122,7 +122,7 @@ class GatewayApp:
         self._metrics_public = metrics_public
         self._requests_max = requests_max
         self._payload_bytes_max = payload_bytes_max
-        self._body_idle_seconds = body_idle_seconds
+        self._body_pace = body_pace
         self._mounts, self._by_path = _order_mounts(front_ends, metrics)
         self._request_id = secrets.randbits(64)
         self.in_flight = 0
@@ -229,7 +229,7 @@ class GatewayApp:
             signed,
             payload=access.payload,
             bytes_max=self._payload_bytes_max if access.payload else access.body_bytes_max,
-            idle_seconds=self._body_idle_seconds,
+            pace=self._body_pace,
         )
 
     async def _fail(

@@ -20,7 +20,7 @@ import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from typing_extensions import Buffer
 
@@ -50,6 +50,16 @@ UNSIZED_BYTES_MAX: Final = 1024 * 1024
 """How much of object data is kept whose size nobody declared: it must be known before it is written,
 so it is read first. Longer ones must be declared, as S3 has it for all."""
 
+
+class Pace(NamedTuple):
+    """What is asked of a sender, while it is waited for: it must not be silent for `idle_seconds`, and
+    over as long must send so many bytes per second (0: any number)."""
+
+    idle_seconds: float = BODY_IDLE_SECONDS_MAX
+    bytes_per_second_min: float = 0.0
+
+
+_PACE: Final = Pace()
 _SIZE = re.compile(rb"[0-9]{1,18}")
 _HEX_SHA256 = re.compile(rb"[0-9a-fA-F]{64}")
 
@@ -102,7 +112,7 @@ class Body:
     _whole: bytes | None = None
     _unsized = False
     _kept: bytes | None = None
-    _idle_seconds = BODY_IDLE_SECONDS_MAX
+    _pace = _PACE
     _deadline: _Deadline | None = None
 
     def __init__(self, receive: Receive) -> None:
@@ -160,13 +170,14 @@ class Body:
         if self._wire_ended:
             return b""
         if self._deadline is None:
-            self._deadline = _Deadline(self._idle_seconds)
+            self._deadline = _Deadline(self._pace)
         message = await self._deadline.guard(self._receive)
         if message["type"] == "http.disconnect":
             self._wire_ended = True
             _raise_incomplete()
         data: bytes = message.get("body", b"")
         self._wire_received += len(data)
+        self._deadline.received_bytes += len(data)
         if not message.get("more_body", False) or self._wire_received == self._wire_size:
             self._wire_ended = True
         return data
@@ -343,14 +354,26 @@ class _Deadline:
     """Ends a wait that takes too long. No timer of its own: most waits are over at once, and a
     watch over all of them costs less than a timer for each."""
 
-    __slots__ = ("_watch", "expired", "seconds", "since", "task")
+    __slots__ = (
+        "_bytes_per_second_min",
+        "_waited_seconds",
+        "_watch",
+        "expired",
+        "received_bytes",
+        "seconds",
+        "since",
+        "task",
+    )
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, pace: Pace) -> None:
         self._watch = _watch_of_loop()
-        self.seconds = seconds
+        self.seconds, self._bytes_per_second_min = pace
         self.since = 0.0
         self.task: asyncio.Task[Any] | None = None
         self.expired = False
+        # Since the pace was looked at last. Time in which nobody waited is not the sender's.
+        self._waited_seconds = 0.0
+        self.received_bytes = 0
 
     async def guard(self, receive: Receive) -> Any:
         self.task = task = asyncio.current_task()
@@ -368,6 +391,20 @@ class _Deadline:
             raise
         finally:
             self._watch.waiting.pop(self, None)
+            self._waited_seconds += self._watch.loop.time() - self.since
+
+    def is_late(self, now: float) -> bool:
+        """Asked while it is waited for."""
+        silent_seconds = now - self.since
+        if silent_seconds >= self.seconds:
+            return True
+        waited_seconds = self._waited_seconds + silent_seconds
+        if waited_seconds < self.seconds:
+            return False
+        if self.received_bytes < self._bytes_per_second_min * waited_seconds:
+            return True
+        self._waited_seconds, self.received_bytes = -silent_seconds, 0
+        return False
 
 
 class _Watch:
@@ -388,7 +425,7 @@ class _Watch:
         self._timer = None
         now = self.loop.time()
         for deadline in list(self.waiting):
-            if now - deadline.since >= deadline.seconds and deadline.task is not None:
+            if deadline.task is not None and deadline.is_late(now):
                 del self.waiting[deadline]
                 deadline.expired = True
                 deadline.task.cancel()
@@ -422,7 +459,7 @@ def open_body(
     *,
     payload: bool,
     bytes_max: int = PUT_SIZE_BYTES_MAX,
-    idle_seconds: float = BODY_IDLE_SECONDS_MAX,
+    pace: Pace = _PACE,
 ) -> Body:
     """The body that the headers declare. `signed` None: nobody vouches for it (no-auth mode), so
     framing and plain hashes are honoured and chunk signatures are not.
@@ -449,7 +486,7 @@ def open_body(
             size=body.size,
             bytes_max=bytes_max,
         )
-    body._idle_seconds = idle_seconds
+    body._pace = pace
     if framing is not None:
         _expect_chunks(body, headers, framing, signed)
     elif mode not in _COVERS_NOTHING and (

@@ -16,12 +16,16 @@ from objectio.abc.driver import Driver, NoConfig
 from objectio.abc.role import NodeParts, Service
 from objectio.errors import Unavailable
 from objectio.gateway.app import GatewayApp
+from objectio.gateway.arrivals import Arrivals
+from objectio.gateway.body import Pace
 from objectio.gateway.gate import Gate
 from objectio.gateway.guard import Guard
 from objectio.gateway.health import Health
 from objectio.gateway.identities import Callers
+from objectio.gateway.protocol import Patience
 from objectio.gateway.server import HttpServer
-from objectio.gateway.tls import server_tls
+from objectio.gateway.tls import gateway_tls, metrics_tls
+from objectio.rpc.tls import Certificates
 from objectio.store.reach import ReachOfStripes
 from objectio.store.standalone import Standalone
 
@@ -34,7 +38,7 @@ class HttpHost:
 
     parts that it takes, if they are there: `listener` and `metrics_listener`, sockets that are bound
     already, in place of `gateway.listen` and `metrics.listen`; `neighbours`, the other processes of the
-    same supervisor
+    same supervisor; `certificates`, who is told which files are to be read anew
     """
 
     def __init__(
@@ -68,20 +72,31 @@ class HttpHost:
             exporter=parts.exporter,
             neighbours=parts.part("neighbours") if parts.has("neighbours") else None,
             metrics_public=config.gateway.metrics_public,
-            body_idle_seconds=config.gateway.body_idle_seconds,
+            requests_max=config.gateway.requests_max,
+            body_pace=Pace(
+                config.gateway.body_idle_seconds, config.gateway.body_bytes_per_second_min
+            ),
         )
         host, _, port = listen.rpartition(":")
         also = config.metrics.listen
         if parts.has("metrics_listener"):
             also = parts.part("metrics_listener")
+        has_files = parts.has("certificates")
+        certificates = parts.part("certificates") if has_files else Certificates()
         self._server = HttpServer(
             app,
             host.strip("[]"),
             int(port or 0),
             listener=parts.part("listener") if parts.has("listener") else None,
             also=[also] if also else [],
-            connections_max=config.gateway.connections_max,
-            tls=server_tls(config) if listen else None,
+            arrivals=Arrivals(
+                config.gateway.connections_max,
+                config.gateway.connections_per_address_max,
+                config.gateway.trusted_proxies,
+            ),
+            patience=Patience(config.gateway.head_seconds_max, config.gateway.write_seconds_max),
+            tls=certificates.add(gateway_tls(config) if listen else None),
+            also_tls=certificates.add(metrics_tls(config) if also else None),
         )
 
     async def start(self) -> None:

@@ -1,19 +1,25 @@
 """uvicorn's HTTP/1.1 protocol with what a server on an open network needs besides.
 
 uvicorn with httptools reads a request head of any size, for any time. Here both are bounded: what
-has come of a head that is not complete may be `HEAD_BYTES_MAX` long and `HEAD_SECONDS_MAX` old. A
+has come of a head that is not complete may be `HEAD_BYTES_MAX` long and `head_seconds_max` old. A
 connection that sends nothing at all after it was opened is closed by the same clock. A client that
-does not take its response is cut after `WRITE_SECONDS_MAX` without progress. In the common case, a
-head that arrives in one piece, all this costs a few attribute accesses.
+takes nothing of its response for `write_seconds_max` is cut. Who may connect at all is asked once for
+each connection. In the common case, a head that arrives in one piece, all this costs a few attribute
+accesses.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, cast
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from objectio.gateway.arrivals import Arrivals, refuse
 from objectio.gateway.exchange import CONNECTION_KEY
 from objectio.limits import KIB
 
@@ -21,6 +27,17 @@ from objectio.limits import KIB
 HEAD_BYTES_MAX: Final = 64 * KIB
 HEAD_SECONDS_MAX: Final = 20.0
 WRITE_SECONDS_MAX: Final = 60.0
+REFUSED_SECONDS_MAX: Final = 2.0
+"""A connection that is refused has so long to send the head of a request, which is answered so."""
+_TAKEN_AT: Final = 120  # struct tcp_info: u64 tcpi_bytes_acked, Linux 4.1
+_TAKEN: Final = struct.Struct("=Q")
+
+
+class Patience(NamedTuple):
+    """How long clients may take: see `[gateway]`."""
+
+    head_seconds_max: float = HEAD_SECONDS_MAX
+    write_seconds_max: float = WRITE_SECONDS_MAX
 
 
 class HoldingTransport:
@@ -30,10 +47,20 @@ class HoldingTransport:
     wakes the client: for a small object that costs more than everything else about it.
     """
 
-    __slots__ = ("_held", "_holding", "_inner", "is_closing", "pause_reading", "resume_reading")
+    __slots__ = (
+        "_held",
+        "_holding",
+        "_inner",
+        "_watch",
+        "is_closing",
+        "pause_reading",
+        "resume_reading",
+    )
 
-    def __init__(self, inner: asyncio.Transport) -> None:
+    def __init__(self, inner: asyncio.Transport, watch: Callable[[], None]) -> None:
+        """`watch` is called when it closes with something that the client has not taken yet."""
         self._inner = inner
+        self._watch = watch
         self.is_closing = inner.is_closing  # asked for with every request
         self.pause_reading = inner.pause_reading
         self.resume_reading = inner.resume_reading
@@ -61,25 +88,46 @@ class HoldingTransport:
         if self._held:
             self.write(b"")
         self._inner.close()
+        if self._inner.get_write_buffer_size():
+            self._watch()
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection. Those of Unix sockets are of processes of ours, and always let in."""
 
     _in_head = True
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
+    _counted_as: str | None = ""
+    _taken_bytes = -1
+    _taken_at = 0.0
+
+    def __init__(self, *, patience: Patience, arrivals: Arrivals, **options: Any) -> None:
+        super().__init__(**options)
+        self._head_seconds_max, self._write_seconds_max = patience
+        self._arrivals = arrivals
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
-        self.transport = cast("asyncio.Transport", HoldingTransport(self.transport))
+        self.transport = cast(
+            "asyncio.Transport", HoldingTransport(self.transport, self._watch_writing)
+        )
+        if self.client is not None:
+            self._counted_as = self._arrivals.enter(self.client[0])
+            if self._counted_as is None:
+                self._head_seconds_max = min(self._head_seconds_max, REFUSED_SECONDS_MAX)
+                self.app = refuse
+                if self._arrivals.crowded:
+                    self.transport.abort()
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.client is not None:
+            self._arrivals.leave(self._counted_as)
         self._stop_head_timer()
-        self._stop_write_timer()
         super().connection_lost(exc)
+        self._stop_write_timer()  # after that, which may close the transport
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -110,24 +158,32 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._stop_write_timer()
         self._watch_writing()
 
     def resume_writing(self) -> None:
-        self._stop_write_timer()
+        if not self.transport.is_closing():  # else the rest must be taken, too
+            self._stop_write_timer()
         super().resume_writing()
 
     def _watch_writing(self) -> None:
-        waiting_bytes = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(
-            WRITE_SECONDS_MAX, self._check_writing, waiting_bytes
-        )
+        """Look now and then whether the client takes anything: most do, and are not looked at."""
+        if self._write_timer is None:
+            self._taken_bytes = -1
+            self._look_later()
 
-    def _check_writing(self, before_bytes: int) -> None:
+    def _look_later(self) -> None:
+        self._write_timer = self.loop.call_later(self._write_seconds_max / 4, self._check_writing)
+
+    def _check_writing(self) -> None:
         self._write_timer = None
-        if self.transport.get_write_buffer_size() >= before_bytes:
+        taken_bytes, now = taken_bytes_of(self.transport), self.loop.time()
+        if taken_bytes != self._taken_bytes:
+            self._taken_bytes, self._taken_at = taken_bytes, now
+        elif now - self._taken_at >= self._write_seconds_max:
             self.transport.abort()
-        else:
-            self._watch_writing()
+            return
+        self._look_later()
 
     def _stop_write_timer(self) -> None:
         if self._write_timer is not None:
@@ -135,7 +191,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._write_timer = None
 
     def _start_head_timer(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS_MAX, self._head_is_late)
+        self._head_timer = self.loop.call_later(self._head_seconds_max, self._head_is_late)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -145,6 +201,12 @@ class GatewayProtocol(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         self._head_timer = None
         self._refuse_head(b"408 Request Timeout")
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():  # it never took all of its response
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
         """What followed a request is none. A request before it that has come whole is carried out
@@ -169,3 +231,15 @@ class GatewayProtocol(HttpToolsProtocol):
             answer = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status
             self.transport.write(answer)
             self.transport.close()
+
+
+def taken_bytes_of(transport: asyncio.Transport) -> int:
+    """A number that changes when the other end takes something: what its kernel has acknowledged, for
+    under TLS the buffers that can be asked do not shrink while a large one below them does."""
+    raw = transport.get_extra_info("socket")
+    if raw is not None and raw.family != socket.AF_UNIX and hasattr(socket, "TCP_INFO"):
+        with suppress(OSError):
+            info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TAKEN_AT + _TAKEN.size)
+            if len(info) == _TAKEN_AT + _TAKEN.size:
+                return int(_TAKEN.unpack_from(info, _TAKEN_AT)[0])
+    return transport.get_write_buffer_size()

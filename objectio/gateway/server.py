@@ -19,12 +19,12 @@ from typing import Any, Final
 import uvicorn
 
 from objectio.abc.api import ASGIApp
-from objectio.gateway.protocol import GatewayProtocol
+from objectio.gateway.arrivals import CONNECTIONS_MAX, Arrivals
+from objectio.gateway.protocol import GatewayProtocol, Patience
 from objectio.rpc.address import Address, parse_address
 
 logger = logging.getLogger("objectio.gateway")
 
-CONNECTIONS_MAX: Final = 8192
 KEEP_ALIVE_SECONDS: Final = 75  # SDKs keep idle connections for 60 s; the client should close first
 BACKLOG: Final = 2048
 
@@ -34,10 +34,13 @@ class HttpServer:
 
     host                    "" listens nowhere: connections come by `make_protocol` only
     listener                a socket that is bound already, perhaps beside those of other processes
-    also                    further addresses without TLS, HOST:PORT or unix:PATH, or sockets
+    also                    further addresses, HOST:PORT or unix:PATH, or sockets
     connections_max         further connections are answered 503 by the server itself
+    arrivals                says so in place of `connections_max`
     keep_alive_seconds      how long an idle connection is kept
+    patience                how long clients may take
     tls                     a server-side SSLContext, or None for plain http
+    also_tls                the same for those of `also` that are no Unix sockets
     """
 
     def __init__(
@@ -49,14 +52,20 @@ class HttpServer:
         listener: socket.socket | None = None,
         also: Sequence[str | socket.socket] = (),
         connections_max: int = CONNECTIONS_MAX,
+        arrivals: Arrivals | None = None,
         keep_alive_seconds: int = KEEP_ALIVE_SECONDS,
+        patience: Patience = Patience(),  # noqa: B008 - it cannot be changed
         tls: ssl.SSLContext | None = None,
+        also_tls: ssl.SSLContext | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self.tls = tls
         self._given = listener
         self._also = list(also)
+        self._also_tls = also_tls
+        self._patience = patience
+        self.arrivals = arrivals or Arrivals(connections_max)
         self._also_at: list[Address] = []
         self._paths: list[str] = []
         config = uvicorn.Config(
@@ -72,7 +81,6 @@ class HttpServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=connections_max,
             timeout_keep_alive=keep_alive_seconds,
             backlog=BACKLOG,
             ssl_context_factory=None if tls is None else lambda _config, _default: tls,
@@ -96,6 +104,8 @@ class HttpServer:
             config=self._server.config,
             server_state=self._server.server_state,
             app_state=self._server.lifespan.state,
+            patience=self._patience,
+            arrivals=self.arrivals,
         )
 
     async def start(self) -> None:
@@ -109,7 +119,8 @@ class HttpServer:
                 listeners.append((listen(self.host, self.port), self.tls))
             if listeners:
                 self.port = listeners[0][0].getsockname()[1]
-            listeners.extend((self._listen_also(wanted), None) for wanted in self._also)
+            also_tls = self._also_tls
+            listeners.extend((self._listen_also(wanted), also_tls) for wanted in self._also)
             config.load()
             server.lifespan = config.lifespan_class(config)
             # The first tick makes the Date header; without it the first answers would have none.
@@ -141,7 +152,13 @@ class HttpServer:
         loop, backlog = asyncio.get_running_loop(), self._server.config.backlog
         if listener.family == socket.AF_UNIX:
             return await loop.create_unix_server(self.make_protocol, sock=listener, backlog=backlog)
-        return await loop.create_server(self.make_protocol, sock=listener, ssl=tls, backlog=backlog)
+        return await loop.create_server(
+            self.make_protocol,
+            sock=listener,
+            ssl=tls,
+            backlog=backlog,
+            ssl_handshake_timeout=None if tls is None else self._patience.head_seconds_max,
+        )
 
     async def stop(self, deadline_seconds: float = 10.0) -> None:
         """Stops listening, lets requests finish until the deadline, then cuts what is left."""

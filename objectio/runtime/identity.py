@@ -7,14 +7,13 @@ import contextlib
 import logging
 import os
 import secrets
-import ssl
 import time
 from pathlib import Path
 from typing import Final
 
 from objectio.config import Config
 from objectio.rpc.auth import Identity, load_secret, make_secret
-from objectio.rpc.tls import client_context, server_context
+from objectio.rpc.tls import Renewable, client_context, server_context
 
 SAY_SECONDS: Final = 10.0
 """How often whoever waits says so."""
@@ -72,21 +71,21 @@ def _make(path: Path) -> None:
         os.close(directory)
 
 
-def server_tls(config: Config) -> ssl.SSLContext | None:
+def server_tls(config: Config) -> Renewable | None:
     """For what this process listens on for others; None: no TLS."""
     cluster = config.cluster
     if not cluster.tls_cert_file:
         return None
-    return server_context(
-        config.beside_data(cluster.tls_cert_file), config.beside_data(cluster.tls_key_file)
-    )
+    certificate = config.beside_data(cluster.tls_cert_file)
+    key = config.beside_data(cluster.tls_key_file)
+    return Renewable("cluster.tls_cert_file", lambda: server_context(certificate, key), certificate)
 
 
-def client_tls(config: Config) -> ssl.SSLContext | None:
+def client_tls(config: Config) -> Renewable | None:
     """For connections to other processes; None: no TLS. Processes of one cluster have it all, or
     none has."""
     cluster = config.cluster
     if not (cluster.tls_ca_file or cluster.tls_cert_file):
         return None
-    authorities = cluster.tls_ca_file
-    return client_context(config.beside_data(authorities) if authorities else None)
+    authorities = config.beside_data(cluster.tls_ca_file) if cluster.tls_ca_file else None
+    return Renewable("cluster.tls_ca_file", lambda: client_context(authorities))

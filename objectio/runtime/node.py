@@ -36,6 +36,7 @@ from objectio.hookspecs.lifecycle import EventKind, NodeEvent
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.plugin.loader import Plugins
+from objectio.rpc.tls import Certificates
 from objectio.runtime.identity import client_tls, founder_identity, member_identity, server_tls
 from objectio.runtime.link import MetaLink
 from objectio.runtime.lock import DirectoryLock
@@ -75,7 +76,8 @@ class Node:
         self.events = Events(plugins, config.node.name)
         self.exporter: Exporter | None = None
         self.metrics: Metrics = NullMetrics()
-        self._parts: dict[str, Any] = {}
+        self.certificates = Certificates()
+        self._parts: dict[str, Any] = {"certificates": self.certificates}
         self._services: list[tuple[str, Service]] = []
         self._link: MetaLink | None = None
         self._kms: KeyManager | None = None
@@ -109,7 +111,9 @@ class Node:
 
     async def _join_cluster(self) -> None:
         """Provide what a process needs that is one of several."""
-        config = self.config
+        config, certificates = self.config, self.certificates
+        joins = self._has_link or bool(config.meta.listen)
+        client = certificates.add(client_tls(config)) if joins else None
         if self._has_link:
             if {"osd", "gateway"} <= set(config.node.roles):
                 raise ConfigError(
@@ -120,7 +124,7 @@ class Node:
             link = self._link = MetaLink(
                 config.cluster.meta_endpoint,
                 identity,
-                tls=client_tls(config),
+                tls=client,
                 metrics=self.metrics,
                 near=self._open_near_kv if self._reads_near else None,
             )
@@ -134,8 +138,8 @@ class Node:
         elif config.meta.listen:
             self.provide("identity", founder_identity(config))
         if self.has("identity"):
-            self.provide("server_tls", server_tls(config))
-            self.provide("client_tls", client_tls(config))
+            self.provide("server_tls", certificates.add(server_tls(config)))
+            self.provide("client_tls", client)
 
     async def stop(self) -> None:
         if self._services:
@@ -358,14 +362,17 @@ async def serve(
     stop: asyncio.Event,
     ready: Callable[[Node], None],
     parts: Mapping[str, Any] = MappingProxyType({}),
+    renew: asyncio.Event | None = None,
 ) -> None:
     """Run a node until `stop` is set, also while it starts; `ready(node)` is called once it serves.
-    `parts` are what it is given by whoever runs it."""
+    `parts` are what it is given by whoever runs it. Each time that `renew` is set the files of its
+    certificates are read again."""
     node = Node(config, plugins)
     for name, part in parts.items():
         node.provide(name, part)
     starting = asyncio.ensure_future(node.start())
     stopping = asyncio.ensure_future(stop.wait())
+    renewing = None if renew is None else asyncio.ensure_future(_renew(node, renew))
     try:
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -378,4 +385,17 @@ async def serve(
         await stopping
     finally:
         stopping.cancel()
+        if renewing is not None:
+            renewing.cancel()
         await node.stop()
+
+
+async def _renew(node: Node, asked: asyncio.Event) -> None:
+    """Also while it starts: what that has not read yet it reads later."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            await node.certificates.renew()
+        except Exception:
+            _log.exception("reading certificates anew")

@@ -69,6 +69,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._was_ready = False
         self._stopping = asyncio.Event()
+        self._renew_when_ready = False
 
     async def keep(self, after: asyncio.Event | None = None) -> None:
         """From when `after` is set until it is told to stop. Raises `ObjectIOError` if it could never
@@ -133,6 +134,8 @@ class Child:
         if os.read(said, 64):
             self._was_ready, self.hopeless = True, False
             self.ready.set()
+            if self._renew_when_ready:
+                self.renew()
         else:
             asyncio.get_running_loop().remove_reader(said)
 
@@ -140,6 +143,13 @@ class Child:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
+
+    def renew(self) -> None:
+        """Have it read its certificates again; as soon as it knows how, for until it has said that it
+        is ready the signal may end it."""
+        self._renew_when_ready = not self.ready.is_set()
+        if self.ready.is_set():
+            self.signal(signal.SIGHUP)
 
     def tell_to_stop(self) -> None:
         """It is not started again."""
@@ -186,9 +196,15 @@ class Supervisor:
         """Whether there are disks, or may be."""
         return any(child.member.role == "osd" and not child.hopeless for child in self._children)
 
-    async def run(self, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
-        """Until `stop` is set; `ready(endpoint)` is called once requests are answered. Raises
-        `ObjectIOError` if a process cannot be started."""
+    async def run(
+        self,
+        stop: asyncio.Event,
+        ready: Callable[[str], None],
+        renew: asyncio.Event | None = None,
+    ) -> None:
+        """Until `stop` is set; `ready(endpoint)` is called once requests are answered. Each time that
+        `renew` is set all processes read their certificates again. Raises `ObjectIOError` if a
+        process cannot be started."""
         meta = next(child for child in self._children if child.member.role == "meta")
         for child in self._children:
             # The others would wait for the metadata, and say so.
@@ -196,15 +212,23 @@ class Supervisor:
             self._keeping[child] = asyncio.ensure_future(child.keep(after))
         stopping = asyncio.ensure_future(stop.wait())
         telling = asyncio.ensure_future(self._tell(ready))
+        renewing = asyncio.ensure_future(self._renew(renew or asyncio.Event()))
         try:
             waited = {stopping, *self._keeping.values()}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (stopping, telling):
+            for task in (stopping, telling, renewing):
                 task.cancel()
             await self._stop()
         for task in self._keeping.values():
             task.result()  # raises what made it give up
+
+    async def _renew(self, asked: asyncio.Event) -> None:
+        while True:
+            await asked.wait()
+            asked.clear()
+            for child in self._children:
+                child.renew()
 
     async def _tell(self, ready: Callable[[str], None]) -> None:
         """Once all are ready and every gateway answers that it serves."""
@@ -247,15 +271,17 @@ async def supervise(
     osd_processes: int | None,
     stop: asyncio.Event,
     ready: Callable[[str], None],
+    renew: asyncio.Event | None = None,
 ) -> None:
-    """Run a store in several processes until `stop` is set."""
+    """Run a store in several processes until `stop` is set. Each time that `renew` is set they read
+    their certificates again."""
     config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = DirectoryLock(config.data_dir, "supervisor")
     lock.acquire()
     try:
         run_dir = prepare_run_dir(config.data_dir)
         members = make_members(config, workers, osd_processes, run_dir)
-        await Supervisor(config, run_dir, members).run(stop, ready)
+        await Supervisor(config, run_dir, members).run(stop, ready, renew)
         prepare_run_dir(config.data_dir)  # what copies the directory may stumble over sockets
     finally:
         lock.release()

@@ -515,10 +515,18 @@ def test_nothing_is_left_of_a_supervisor_that_is_killed(start, connect):
     check_all(s3, "bucket", bodies)
 
 
-def test_a_reload_of_the_terminal_ends_it_in_order(start):
+def test_a_signal_to_reload_ends_nothing(start, connect):
     server = start(arguments=workers(1))
+    children = processes_of(server.pid)
     os.kill(server.pid, signal.SIGHUP)
-    server.wait_stopped(40)
+    wait_for(
+        lambda: server.log_text().count("no certificates to be read anew") == len(children),
+        "all processes look for certificates",
+        tail=server.log_tail,
+    )
+    assert processes_of(server.pid) == children
+    assert connect(server).list_buckets()["Buckets"] == []
+    server.stop()
     assert "Traceback" not in server.log_text()
 
 

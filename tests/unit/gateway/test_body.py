@@ -17,7 +17,7 @@ from objectio.errors import (
     PayloadTimeout,
     PayloadTooLarge,
 )
-from objectio.gateway.body import UNSIZED_BYTES_MAX, open_body, undeclared_body
+from objectio.gateway.body import UNSIZED_BYTES_MAX, Pace, open_body, undeclared_body
 from objectio.iam import canonical, signer
 
 DATA = bytes(range(256)) * 40
@@ -214,7 +214,7 @@ async def test_silence_times_out_and_progress_does_not():
         await asyncio.sleep(0.02)
         return {"type": "http.request", "body": b"x", "more_body": True}
 
-    body = open_body(drip, {b"content-length": b"10"}, None, payload=True, idle_seconds=0.08)
+    body = open_body(drip, {b"content-length": b"10"}, None, payload=True, pace=Pace(0.08))
     with pytest.raises(PayloadTimeout) as caught:
         await consume(body)
     assert asked == 7
@@ -226,7 +226,7 @@ async def test_cancellation_from_elsewhere_is_not_a_timeout():
     async def never():
         await asyncio.Event().wait()
 
-    body = open_body(never, {b"content-length": b"10"}, None, payload=True, idle_seconds=30)
+    body = open_body(never, {b"content-length": b"10"}, None, payload=True, pace=Pace(30))
     task = asyncio.create_task(body.read())
     await asyncio.sleep(0)
     task.cancel()

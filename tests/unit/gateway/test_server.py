@@ -15,10 +15,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from objectio.gateway import protocol
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.exchange import ClientDisconnected
 from objectio.gateway.gate import Gate
+from objectio.gateway.protocol import Patience
 from objectio.gateway.server import HttpServer, listen
 from objectio.iam import signer
 
@@ -226,15 +226,13 @@ async def test_an_endless_head_is_refused(app, serve):
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n", b"\r\n"])
-async def test_a_slow_head_is_refused(app, serve, monkeypatch, sent):
-    monkeypatch.setattr(protocol, "HEAD_SECONDS_MAX", 0.1)
-    async with serve(app) as server:
+async def test_a_slow_head_is_refused(app, serve, sent):
+    async with serve(app, patience=Patience(head_seconds_max=0.1)) as server:
         assert (await exchange(server, sent))[0] == 408
 
 
-async def test_a_slow_second_head_is_refused_too(app, serve, world, monkeypatch):
-    monkeypatch.setattr(protocol, "HEAD_SECONDS_MAX", 0.1)
-    async with serve(app) as server:
+async def test_a_slow_second_head_is_refused_too(app, serve, world):
+    async with serve(app, patience=Patience(head_seconds_max=0.1)) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(request(server, world.root) + b"GET / HT")
         assert (await read_response(reader))[0] == 200
@@ -282,11 +280,10 @@ async def test_a_client_that_goes_away_ends_its_response(app, serve, world, fron
         await eventually(lambda: app.in_flight == 0)
 
 
-async def test_a_client_that_does_not_read_is_cut(app, serve, world, front_end, monkeypatch):
-    monkeypatch.setattr(protocol, "WRITE_SECONDS_MAX", 0.2)
+async def test_a_client_that_does_not_read_is_cut(app, serve, world, front_end):
     stopped = asyncio.Event()
     front_end.responses[b"/endless"] = stream_forever(stopped)
-    async with serve(app) as server:
+    async with serve(app, patience=Patience(write_seconds_max=0.2)) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
         writer.write(request(server, world.root, path=b"/endless"))
         await reader.readexactly(100)
