@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -14,6 +15,7 @@ from objectio.abc.quotas import QuotaStatus
 from objectio.errors import NotFound
 from objectio.iam.credentials import ROOT_ACCOUNT, ROOT_CANONICAL_ID
 from objectio_api_admin.shapes import Order, Route, canonical_id_of
+from objectio_api_admin.values import AccountId, BucketName, CanonicalId, Milliseconds
 
 _PAGE: Final = 1_000
 _PAGES_COUNTED_MAX: Final = 100
@@ -22,15 +24,44 @@ _UNNAMED_REGION: Final = "us-east-1"
 
 
 class NewBucket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`account` is the id of its owner's."""
+    """`account` is its owner's. With `object_lock`, which stays, it keeps versions, and objects can be
+    kept from being deleted."""
 
-    name: str
-    account: str = ROOT_ACCOUNT
+    name: BucketName
+    account: AccountId = ROOT_ACCOUNT
     object_lock: bool = False
 
 
-async def list_buckets(context: ApiContext, order: Order) -> Any:
-    shown: list[dict[str, Any]] = []
+class BucketFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """`account` is empty where the owner's is not known. `versioning` is empty where it was never turned
+    on."""
+
+    name: str
+    account: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^([0-9]{12})?$"})]
+    owner: CanonicalId
+    created_ms: Milliseconds
+    region: str
+    versioning: str
+    object_lock: bool
+
+
+class Bucket(BucketFacts, frozen=True, kw_only=True):
+    """Bounds, of which 0 is none; and what it held at `counted_ms`, all versions and the parts of
+    uploads: null where nobody counted."""
+
+    bytes_max: int
+    objects_max: int
+    bytes: int | None
+    objects: int | None
+    counted_ms: Milliseconds | None
+
+
+class BucketList(msgspec.Struct, frozen=True, kw_only=True):
+    buckets: Sequence[Bucket]
+
+
+async def list_buckets(context: ApiContext, order: Order) -> BucketList:
+    shown: list[Bucket] = []
     after = ""
     while True:
         page = await context.objects.list_buckets(after=after, limit=_PAGE)
@@ -40,17 +71,17 @@ async def list_buckets(context: ApiContext, order: Order) -> Any:
             except NotFound:  # it was deleted since the page was read
                 continue
         if len(page) < _PAGE:
-            return {"buckets": shown}
+            return BucketList(buckets=shown)
         after = page[-1].name
 
 
-async def get_bucket(context: ApiContext, order: Order) -> Any:
+async def get_bucket(context: ApiContext, order: Order) -> Bucket:
     """What it holds is counted here if nobody else counts it, and it is not too much."""
     shown = await _shown(context, await context.objects.get_bucket(order.name))
-    if shown["bytes"] is None and (held := await _count(context, order.name)) is not None:
-        shown["bytes"], shown["objects"] = held
-        shown["counted_ms"] = int(time.time() * 1000)
-    return shown
+    if shown.bytes is not None or (held := await _count(context, order.name)) is None:
+        return shown
+    counted_ms = int(time.time() * 1000)
+    return msgspec.structs.replace(shown, bytes=held[0], objects=held[1], counted_ms=counted_ms)
 
 
 async def _count(context: ApiContext, name: str) -> tuple[int, int] | None:
@@ -97,7 +128,7 @@ async def _count_parts(context: ApiContext, name: str, upload: UploadInfo) -> in
         after = found.next_after
 
 
-async def create_bucket(context: ApiContext, order: Order) -> Any:
+async def create_bucket(context: ApiContext, order: Order) -> Bucket:
     wanted: NewBucket = order.body
     owner = await canonical_id_of(context, wanted.account)
     region = "" if context.region == _UNNAMED_REGION else context.region
@@ -107,20 +138,20 @@ async def create_bucket(context: ApiContext, order: Order) -> Any:
     return await _shown(context, made)
 
 
-async def delete_bucket(context: ApiContext, order: Order) -> Any:
+async def delete_bucket(context: ApiContext, order: Order) -> BucketFacts:
     info = await context.objects.get_bucket(order.name)
     await context.objects.delete_bucket(order.name)
-    return _plain(context, info)
+    return BucketFacts(**_facts(context, info))
 
 
-async def _shown(context: ApiContext, info: BucketInfo) -> dict[str, Any]:
+async def _shown(context: ApiContext, info: BucketInfo) -> Bucket:
     quota = QuotaStatus()
     if context.quotas is not None:
         quota = await context.quotas.bucket_quota(info.name)
-    return {**_plain(context, info), **msgspec.structs.asdict(quota)}
+    return Bucket(**_facts(context, info), **msgspec.structs.asdict(quota))
 
 
-def _plain(context: ApiContext, info: BucketInfo) -> dict[str, Any]:
+def _facts(context: ApiContext, info: BucketInfo) -> dict[str, Any]:
     account = ROOT_ACCOUNT if info.owner == ROOT_CANONICAL_ID else ""
     if not account and context.directory is not None:
         known = context.directory.by_canonical_id(info.owner)
@@ -144,6 +175,8 @@ ROUTES: Final = (
         "bucket/*",
         list_buckets,
         "context",
+        returns=BucketList,
+        summary="Lists the buckets of all accounts.",
     ),
     Route(
         "POST",
@@ -153,6 +186,8 @@ ROUTES: Final = (
         create_bucket,
         "context",
         body=NewBucket,
+        returns=Bucket,
+        summary="Makes a bucket.",
     ),
     Route(
         "GET",
@@ -161,6 +196,9 @@ ROUTES: Final = (
         "bucket/{name}",
         get_bucket,
         "context",
+        returns=Bucket,
+        summary="Shows a bucket. Without a quota, what it holds is counted for the answer, unless that "
+        "is more than about 100,000 versions.",
     ),
     Route(
         "POST",
@@ -169,5 +207,7 @@ ROUTES: Final = (
         "bucket/{name}",
         delete_bucket,
         "context",
+        returns=BucketFacts,
+        summary="Deletes a bucket. Refused while it holds anything.",
     ),
 )

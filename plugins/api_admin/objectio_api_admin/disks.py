@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-from objectio.abc.admin import StorageAdmin
+import msgspec
+
+from objectio.abc.admin import DiskStatus, StorageAdmin
 from objectio.errors import NotFound
 from objectio_api_admin.shapes import Route
 
 
-async def _disks(admin: StorageAdmin, osd: int) -> Any:
-    return {"disks": await admin.disks()}
+class DiskList(msgspec.Struct, frozen=True, kw_only=True):
+    """By the numbers of their OSDs."""
+
+    disks: Sequence[DiskStatus]
 
 
-async def _disk(admin: StorageAdmin, osd: int) -> Any:
+async def _disks(admin: StorageAdmin, osd: int) -> DiskList:
+    return DiskList(disks=await admin.disks())
+
+
+async def _disk(admin: StorageAdmin, osd: int) -> DiskStatus:
     for disk in await admin.disks():
         if disk.osd == osd:
             return disk
@@ -21,14 +30,33 @@ async def _disk(admin: StorageAdmin, osd: int) -> Any:
 
 
 ROUTES: Final = (
-    Route("GET", "/v1/disks", "ListDisks", "disk/*", _disks),
-    Route("GET", "/v1/disks/{osd}", "GetDisk", "disk/{osd}", _disk),
+    Route(
+        "GET",
+        "/v1/disks",
+        "ListDisks",
+        "disk/*",
+        _disks,
+        returns=DiskList,
+        summary="Lists the disks of all nodes.",
+    ),
+    Route(
+        "GET",
+        "/v1/disks/{osd}",
+        "GetDisk",
+        "disk/{osd}",
+        _disk,
+        returns=DiskStatus,
+        summary="Shows a disk.",
+    ),
     Route(
         "POST",
         "/v1/disks/{osd}/replace",
         "ReplaceDisk",
         "disk/{osd}",
         lambda admin, osd: admin.replace(osd),
+        returns=DiskStatus,
+        summary="Takes the blank device that is now at the path of a disk into service in its place, "
+        "and refills it. Refused while the disk is in service.",
     ),
     Route(
         "POST",
@@ -36,6 +64,8 @@ ROUTES: Final = (
         "DrainDisk",
         "disk/{osd}",
         lambda admin, osd: admin.drain(osd),
+        returns=DiskStatus,
+        summary="Moves everything off a disk, which stays readable until that is done.",
     ),
     Route(
         "POST",
@@ -43,6 +73,8 @@ ROUTES: Final = (
         "UndrainDisk",
         "disk/{osd}",
         lambda admin, osd: admin.undrain(osd),
+        returns=DiskStatus,
+        summary="Has a disk that is drained take shards again.",
     ),
     Route(
         "POST",
@@ -50,5 +82,8 @@ ROUTES: Final = (
         "RemoveDisk",
         "disk/{osd}",
         lambda admin, osd: admin.remove(osd),
+        returns=DiskStatus,
+        summary="Declares a disk that will not come back as gone: its shards are made anew elsewhere. "
+        "Refused while it is up.",
     ),
 )

@@ -14,6 +14,17 @@ from objectio.iam.admin import IdentityAdmin, Kind, ManagedPolicy
 from objectio.iam.policy import MalformedPolicy
 from objectio.iam.simulate import simulate
 from objectio_api_admin.shapes import MalformedRequest, Order, Route, account_of, canonical_id_of
+from objectio_api_admin.values import (
+    AccountId,
+    Arn,
+    Document,
+    Milliseconds,
+    NewDocument,
+    NoDocument,
+    Path,
+    PolicyName,
+    UniqueId,
+)
 
 _BUILT_IN: Final = "aws"
 _ASKED_MAX: Final = 1_000
@@ -25,10 +36,10 @@ Texts = Annotated[Sequence[str], msgspec.Meta(min_length=1, max_length=100)]
 class NewPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`document` is the policy, as an object or as a text that has one."""
 
-    name: str
-    document: msgspec.Raw
+    name: PolicyName
+    document: NewDocument
     description: str = ""
-    path: str = "/"
+    path: Path = "/"
 
 
 class Simulation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,22 +49,76 @@ class Simulation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     actions: Texts
     resources: Texts
     user: str = ""
-    documents: Annotated[Sequence[msgspec.Raw], msgspec.Meta(max_length=20)] = ()
-    resource_policy: msgspec.Raw = msgspec.Raw()
+    documents: Annotated[Sequence[NewDocument], msgspec.Meta(max_length=20)] = ()
+    resource_policy: NoDocument = msgspec.field(default_factory=msgspec.Raw)
     context: Mapping[str, Sequence[str]] = {}
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """`built_in`: it is there from the beginning, and stays."""
+
+    account: Annotated[str, msgspec.Meta(description="An account, or aws for what is built in.")]
+    name: str
+    path: str
+    id: UniqueId
+    arn: Arn
+    created_ms: Milliseconds
+    description: str
+    built_in: bool
+
+
+class PolicyDetail(Policy, frozen=True, kw_only=True):
+    document: Document
+
+
+class PolicyList(msgspec.Struct, frozen=True, kw_only=True):
+    """Those of the account, and then those that are there from the beginning."""
+
+    policies: Sequence[Policy]
+
+
+class UserPolicies(msgspec.Struct, frozen=True, kw_only=True):
+    """The ARNs of the managed policies that are attached to it now."""
+
+    account: AccountId
+    user: str
+    policies: Sequence[Arn]
+
+
+class GroupPolicies(msgspec.Struct, frozen=True, kw_only=True):
+    """The ARNs of the managed policies that are attached to it now."""
+
+    account: AccountId
+    group: str
+    policies: Sequence[Arn]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """`reason` is the rule that decided, `policies` the names of those that made it so."""
+
+    action: str
+    resource: str
+    allowed: bool
+    reason: str
+    policies: Sequence[str]
+
+
+class VerdictList(msgspec.Struct, frozen=True, kw_only=True):
+    """Each action with each resource."""
+
+    results: Sequence[Verdict]
 
 
 # Policies.
 
 
-async def list_policies(context: ApiContext, order: Order) -> Any:
-    """Those of the account, and then those that are there from the beginning."""
+async def list_policies(context: ApiContext, order: Order) -> PolicyList:
     identities, account = await account_of(context, order)
     found = [*await identities.list_managed_policies(account), *managed.POLICIES.values()]
-    return {"policies": [_shown(policy) for policy in found]}
+    return PolicyList(policies=[_shown(policy) for policy in found])
 
 
-async def create_policy(context: ApiContext, order: Order) -> Any:
+async def create_policy(context: ApiContext, order: Order) -> PolicyDetail:
     identities, account = await account_of(context, order)
     wanted: NewPolicy = order.body
     if any(policy.name.lower() == wanted.name.lower() for policy in managed.POLICIES.values()):
@@ -71,12 +136,12 @@ async def create_policy(context: ApiContext, order: Order) -> Any:
     return _whole(made)
 
 
-async def get_policy(context: ApiContext, order: Order) -> Any:
+async def get_policy(context: ApiContext, order: Order) -> PolicyDetail:
     identities, account = await account_of(context, order)
     return _whole(await find_policy(identities, account, order.names["policy"]))
 
 
-async def delete_policy(context: ApiContext, order: Order) -> Any:
+async def delete_policy(context: ApiContext, order: Order) -> Policy:
     identities, account = await account_of(context, order)
     policy = await find_policy(identities, account, order.names["policy"])
     if policy.account == _BUILT_IN:
@@ -85,39 +150,47 @@ async def delete_policy(context: ApiContext, order: Order) -> Any:
     return _shown(policy)
 
 
-async def attach_to_user(context: ApiContext, order: Order) -> Any:
-    return await _attach(context, order, "user")
+async def attach_to_user(context: ApiContext, order: Order) -> UserPolicies:
+    account, name, arns = await _attach(context, order, "user")
+    return UserPolicies(account=account, user=name, policies=arns)
 
 
-async def detach_from_user(context: ApiContext, order: Order) -> Any:
-    return await _detach(context, order, "user")
+async def detach_from_user(context: ApiContext, order: Order) -> UserPolicies:
+    account, name, arns = await _detach(context, order, "user")
+    return UserPolicies(account=account, user=name, policies=arns)
 
 
-async def attach_to_group(context: ApiContext, order: Order) -> Any:
-    return await _attach(context, order, "group")
+async def attach_to_group(context: ApiContext, order: Order) -> GroupPolicies:
+    account, name, arns = await _attach(context, order, "group")
+    return GroupPolicies(account=account, group=name, policies=arns)
 
 
-async def detach_from_group(context: ApiContext, order: Order) -> Any:
-    return await _detach(context, order, "group")
+async def detach_from_group(context: ApiContext, order: Order) -> GroupPolicies:
+    account, name, arns = await _detach(context, order, "group")
+    return GroupPolicies(account=account, group=name, policies=arns)
 
 
-async def _attach(context: ApiContext, order: Order, kind: Kind) -> Any:
+_Holder = tuple[str, str, list[str]]
+"""The account, the name, and the ARNs of what is attached."""
+
+
+async def _attach(context: ApiContext, order: Order, kind: Kind) -> _Holder:
     identities, account = await account_of(context, order)
     policy = await find_policy(identities, account, order.names["policy"])
     await identities.attach_policy(account, kind, order.names[kind], policy.arn)
     return await _holder(identities, account, kind, order.names[kind])
 
 
-async def _detach(context: ApiContext, order: Order, kind: Kind) -> Any:
+async def _detach(context: ApiContext, order: Order, kind: Kind) -> _Holder:
     identities, account = await account_of(context, order)
     policy = await find_policy(identities, account, order.names["policy"])
     await identities.detach_policy(account, kind, order.names[kind], policy.arn)
     return await _holder(identities, account, kind, order.names[kind])
 
 
-async def _holder(identities: IdentityAdmin, account: str, kind: Kind, name: str) -> Any:
+async def _holder(identities: IdentityAdmin, account: str, kind: Kind, name: str) -> _Holder:
     attached = await identities.attached_policies(account, kind, name)
-    return {"account": account, kind: name, "policies": [policy.arn for policy in attached]}
+    return account, name, [policy.arn for policy in attached]
 
 
 async def find_policy(identities: IdentityAdmin, account: str, said: str) -> ManagedPolicy:
@@ -134,7 +207,7 @@ async def find_policy(identities: IdentityAdmin, account: str, said: str) -> Man
 # Simulation.
 
 
-async def simulate_policy(context: ApiContext, order: Order) -> Any:
+async def simulate_policy(context: ApiContext, order: Order) -> VerdictList:
     identities, account = await account_of(context, order)
     wanted: Simulation = order.body
     if len(wanted.actions) * len(wanted.resources) > _ASKED_MAX:
@@ -164,11 +237,11 @@ async def simulate_policy(context: ApiContext, order: Order) -> Any:
             wanted.actions,
             wanted.resources,
             context=wanted.context,
-            resource_policy=document_text(wanted.resource_policy) if wanted.resource_policy else "",
+            resource_policy=document_text(wanted.resource_policy),
         )
     except MalformedPolicy as error:
         raise MalformedRequest(error.message) from None
-    return {"results": [each._asdict() for each in found]}
+    return VerdictList(results=[Verdict(**each._asdict()) for each in found])
 
 
 async def _documents(identities: IdentityAdmin, account: str, user: str) -> dict[str, str]:
@@ -188,7 +261,15 @@ async def _documents(identities: IdentityAdmin, account: str, user: str) -> dict
 # What they look like.
 
 
-def _shown(policy: ManagedPolicy) -> dict[str, Any]:
+def _shown(policy: ManagedPolicy) -> Policy:
+    return Policy(**_fields(policy))
+
+
+def _whole(policy: ManagedPolicy) -> PolicyDetail:
+    return PolicyDetail(**_fields(policy), document=msgspec.Raw(policy.document.encode()))
+
+
+def _fields(policy: ManagedPolicy) -> dict[str, Any]:
     return {
         "account": policy.account,
         "name": policy.name,
@@ -201,12 +282,10 @@ def _shown(policy: ManagedPolicy) -> dict[str, Any]:
     }
 
 
-def _whole(policy: ManagedPolicy) -> dict[str, Any]:
-    return {**_shown(policy), "document": msgspec.Raw(policy.document.encode())}
-
-
 def document_text(raw: msgspec.Raw) -> str:
-    """A document as it was given."""
+    """A document as it was given; empty for none."""
+    if bytes(raw) in (b"", b"null"):
+        return ""
     try:
         if bytes(raw).startswith(b'"'):
             return msgspec.json.decode(raw, type=str)
@@ -223,6 +302,8 @@ ROUTES: Final = (
         "account/{name}/policy/*",
         list_policies,
         "context",
+        returns=PolicyList,
+        summary="Lists the managed policies of an account, then those that are there from the beginning.",
     ),
     Route(
         "POST",
@@ -232,6 +313,8 @@ ROUTES: Final = (
         create_policy,
         "context",
         body=NewPolicy,
+        returns=PolicyDetail,
+        summary="Makes a managed policy.",
     ),
     Route(
         "GET",
@@ -240,6 +323,8 @@ ROUTES: Final = (
         "account/{name}/policy/{policy}",
         get_policy,
         "context",
+        returns=PolicyDetail,
+        summary="Shows a managed policy with its document.",
     ),
     Route(
         "POST",
@@ -248,6 +333,8 @@ ROUTES: Final = (
         "account/{name}/policy/{policy}",
         delete_policy,
         "context",
+        returns=Policy,
+        summary="Deletes a managed policy. Refused while anyone has it, and for those from the beginning.",
     ),
     Route(
         "POST",
@@ -256,6 +343,8 @@ ROUTES: Final = (
         "account/{name}/user/{user}",
         attach_to_user,
         "context",
+        returns=UserPolicies,
+        summary="Gives a user a managed policy.",
     ),
     Route(
         "POST",
@@ -264,6 +353,8 @@ ROUTES: Final = (
         "account/{name}/user/{user}",
         detach_from_user,
         "context",
+        returns=UserPolicies,
+        summary="Takes a managed policy from a user.",
     ),
     Route(
         "POST",
@@ -272,6 +363,8 @@ ROUTES: Final = (
         "account/{name}/group/{group}",
         attach_to_group,
         "context",
+        returns=GroupPolicies,
+        summary="Gives a group a managed policy.",
     ),
     Route(
         "POST",
@@ -280,6 +373,8 @@ ROUTES: Final = (
         "account/{name}/group/{group}",
         detach_from_group,
         "context",
+        returns=GroupPolicies,
+        summary="Takes a managed policy from a group.",
     ),
     Route(
         "POST",
@@ -289,5 +384,7 @@ ROUTES: Final = (
         simulate_policy,
         "context",
         body=Simulation,
+        returns=VerdictList,
+        summary="Says what policies would allow, of requests that nobody makes.",
     ),
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 
 from objectio.abc.api import ApiContext
-from objectio.abc.quotas import QuotaAdmin
+from objectio.abc.quotas import QuotaAdmin, QuotaStatus
 from objectio.errors import OperationNotImplemented
 from objectio_api_admin.shapes import Order, Route, canonical_id_of
 
@@ -17,28 +17,28 @@ Bound = Annotated[int, msgspec.Meta(ge=0, le=_BOUND_MAX)]
 
 
 class NewQuota(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """0: no bound."""
+    """`bytes_max` and `objects_max` together end the quota where both are 0: no bound."""
 
     bytes_max: Bound = 0
     objects_max: Bound = 0
 
 
-async def bucket_quota(context: ApiContext, order: Order) -> Any:
+async def bucket_quota(context: ApiContext, order: Order) -> QuotaStatus:
     return await _quotas(context).bucket_quota(order.name)
 
 
-async def set_bucket_quota(context: ApiContext, order: Order) -> Any:
+async def set_bucket_quota(context: ApiContext, order: Order) -> QuotaStatus:
     wanted: NewQuota = order.body
     quotas = _quotas(context)
     await quotas.set_bucket_quota(order.name, wanted.bytes_max, wanted.objects_max)
     return await quotas.bucket_quota(order.name)
 
 
-async def account_quota(context: ApiContext, order: Order) -> Any:
+async def account_quota(context: ApiContext, order: Order) -> QuotaStatus:
     return await _quotas(context).account_quota(await canonical_id_of(context, order.name))
 
 
-async def set_account_quota(context: ApiContext, order: Order) -> Any:
+async def set_account_quota(context: ApiContext, order: Order) -> QuotaStatus:
     wanted: NewQuota = order.body
     quotas, owner = _quotas(context), await canonical_id_of(context, order.name)
     await quotas.set_account_quota(owner, wanted.bytes_max, wanted.objects_max)
@@ -59,6 +59,8 @@ ROUTES: Final = (
         "account/{name}",
         account_quota,
         "context",
+        returns=QuotaStatus,
+        summary="Shows what the buckets of an account may hold together, and what they hold.",
     ),
     Route(
         "POST",
@@ -68,6 +70,8 @@ ROUTES: Final = (
         set_account_quota,
         "context",
         body=NewQuota,
+        returns=QuotaStatus,
+        summary="Sets what the buckets of an account may hold together.",
     ),
     Route(
         "GET",
@@ -76,6 +80,8 @@ ROUTES: Final = (
         "bucket/{name}",
         bucket_quota,
         "context",
+        returns=QuotaStatus,
+        summary="Shows what a bucket may hold, and what it holds.",
     ),
     Route(
         "POST",
@@ -85,5 +91,7 @@ ROUTES: Final = (
         set_bucket_quota,
         "context",
         body=NewQuota,
+        returns=QuotaStatus,
+        summary="Sets what a bucket may hold.",
     ),
 )

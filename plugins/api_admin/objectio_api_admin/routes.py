@@ -10,14 +10,16 @@ from objectio_api_admin import (
     buckets,
     cluster,
     disks,
-    identities,
+    groups,
     inline,
+    keys,
     nodes,
     policies,
     quotas,
     roles,
     settings,
     storage,
+    users,
 )
 from objectio_api_admin.shapes import OSD, PARAMETERS, MalformedRequest, Operation, Route
 
@@ -32,7 +34,9 @@ _TOPICS: Final = (
     nodes,
     settings,
     accounts,
-    identities,
+    users,
+    keys,
+    groups,
     policies,
     roles,
     inline,

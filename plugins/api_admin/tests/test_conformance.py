@@ -6,11 +6,13 @@ import pytest
 from objectio_api_admin import (
     accounts,
     buckets,
-    identities,
+    groups,
     inline,
+    keys,
     policies,
     quotas,
     roles,
+    users,
 )
 from objectio_api_admin.routes import ROUTES
 
@@ -25,10 +27,10 @@ BODIES = {
     None: b"",
     accounts.NewAccount: b'{"display_name": "one", "id": "123456789012"}',
     quotas.NewQuota: b'{"bytes_max": 1}',
-    identities.NewUser: b'{"name": "ann@home"}',
-    identities.ChangedUser: b'{"path": "/staff/"}',
-    identities.NewKey: b'{"access_key": "AKEY"}',
-    identities.NewGroup: b'{"name": "readers"}',
+    users.NewUser: b'{"name": "ann@home"}',
+    users.ChangedUser: b'{"path": "/staff/"}',
+    keys.NewKey: b'{"access_key": "AKEY"}',
+    groups.NewGroup: b'{"name": "readers"}',
     policies.NewPolicy: b'{"name": "own", "document": ' + POLICY + b"}",
     policies.Simulation: b'{"actions": ["s3:GetObject"], "resources": ["*"], "user": "ann@home"}',
     roles.NewRole: b'{"name": "worker", "trust_policy": ' + TRUST + b"}",
