@@ -172,7 +172,7 @@ def scrub(work_dir: Path, scale: float, rounds: int) -> Iterator[str]:
 
 def _pass(store: Store) -> float:
     """Seconds of one whole pass: from the end of one to the end of the next."""
-    name = "objectio_store_scrub_passes"
+    name = "objectio_store_scrub_passes_total"
     first = store.metric(name) + 1  # what is under way has begun before this
     _wait(lambda: store.metric(name) > first)
     began, passes = time.perf_counter(), store.metric(name)

@@ -212,6 +212,7 @@ INSTRUMENTS: Final = {
     "counter": "counter",
     "gauge": "gauge",
     "gauge_function": "gauge",
+    "counter_function": "counter",
     "histogram": "histogram",
 }
 NO_LABELS: Final = ("buckets", "read", "help")
@@ -258,9 +259,8 @@ def metrics_page() -> str:
         "block volumes, which there are not yet. The exporter adds `process_*` and `python_*`, which",
         "`metrics.prometheus.process_metrics` turns off.",
         "",
-        'A gauge "since the start" only grows until the process ends; `rate()` takes it as it takes a',
-        "counter. A family whose labels come from what happens, such as a status, is shown from the",
-        "first time on. NaN is what is not known.",
+        "A counter starts from 0 with its process. A family whose labels come from what happens, such as",
+        "a status, is shown from the first time on. NaN is what is not known.",
     ]
     found = metric_families()
     for part, (title, where) in WHERE.items():
@@ -350,6 +350,8 @@ def _gauges_of_operators() -> Iterable[Family]:
         yield Family(f"objectio_osd_{name}", "gauge", text, ("osd",), "store")
     for name, text, _ in gauges._PARTS:
         yield Family(f"objectio_{name}", "gauge", text, (), "store")
+    for name, text, _ in gauges._COUNTS:
+        yield Family(f"objectio_{name}", "counter", text, (), "store")
     for node in ast.walk(ast.parse(inspect.getsource(gauges))):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue

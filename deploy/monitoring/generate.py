@@ -105,6 +105,12 @@ WORST_BATCH: Final = (
     " * on (device) group_left (osd) "
     f"(max by (device, osd) (objectio_osd_device{{{OSD}}}) == 1)))"
 )
+FROM_CACHE: Final = by_device(
+    f"sum by (device) (rate(objectio_osd_device_cache_hits_total{{{JOB}}}{RATE}))"
+)
+NOT_FROM_CACHE: Final = by_device(
+    f"sum by (device) (rate(objectio_osd_device_cache_misses_total{{{JOB}}}{RATE}))"
+)
 OSD_VARIABLE: Final = (("osd", f"label_values(objectio_osd_up{{{JOB}}}, osd)"),)
 
 
@@ -274,7 +280,7 @@ S3: Final = Dashboard(
         graph(
             "Reads made up for",
             "ops",
-            (rate("objectio_store_degraded_reads"), "a shard is lost or damaged"),
+            (rate("objectio_store_degraded_reads_total"), "a shard is lost or damaged"),
             (rate("objectio_store_hedged_reads_total"), "a device is slow"),
             text="Stripes that were read from other shards, parity included.",
         ),
@@ -340,9 +346,7 @@ OSDS: Final = Dashboard(
             "Found in the cache",
             "percentunit",
             (
-                f"sum by (osd) (rate(objectio_osd_cache_hits{{{OSD}}}{RATE})) / "
-                f"(sum by (osd) (rate(objectio_osd_cache_hits{{{OSD}}}{RATE})) + "
-                f"sum by (osd) (rate(objectio_osd_cache_misses{{{OSD}}}{RATE})))",
+                f"{FROM_CACHE} / ({FROM_CACHE} + {NOT_FROM_CACHE})",
                 "OSD {{osd}}",
             ),
             text="Of devices that are read past the page cache.",
@@ -435,7 +439,7 @@ DISKS: Final = Dashboard(
         graph(
             "Damaged blobs found",
             "short",
-            (f"max(objectio_store_scrub_damaged_blobs{{{JOB}}})", "since the start"),
+            (f"max(objectio_store_scrub_damaged_blobs_total{{{JOB}}})", "since the start"),
         ),
         graph(
             "Scrub",
@@ -453,7 +457,7 @@ DISKS: Final = Dashboard(
         graph(
             "Repaired",
             "Bps",
-            (f"sum(rate(objectio_repair_bytes{{{JOB}}}{RATE}))", "written"),
+            (f"sum(rate(objectio_repair_bytes_total{{{JOB}}}{RATE}))", "written"),
             width=12,
         ),
     ],

@@ -46,6 +46,13 @@ class Metrics(Protocol):
         """A gauge whose value is asked for at each scrape."""
         ...
 
+    def counter_function(
+        self, name: str, help: str, read: Callable[[], float], **labels: str
+    ) -> None:
+        """A counter whose value is asked for at each scrape: what somebody counts anyway. It only
+        grows, and starts from 0 with its process."""
+        ...
+
     def histogram(
         self, name: str, help: str, buckets: Sequence[float] = (), **labels: str
     ) -> Histogram: ...
@@ -83,6 +90,11 @@ class NullMetrics:
         return _NULL
 
     def gauge_function(
+        self, name: str, help: str, read: Callable[[], float], **labels: str
+    ) -> None:
+        return None
+
+    def counter_function(
         self, name: str, help: str, read: Callable[[], float], **labels: str
     ) -> None:
         return None

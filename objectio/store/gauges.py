@@ -56,14 +56,11 @@ _DISK: Final[tuple[tuple[str, str, Callable[[DiskStatus], float | None]], ...]] 
     ("live_bytes", "Shards that can be read, with their headers.", lambda disk: disk.live_bytes),
     ("shards", "Shards on the device.", lambda disk: disk.shards),
     ("cache_bytes", "Memory of its read cache.", lambda disk: disk.cache_bytes),
-    ("cache_hits", "Reads from the cache since the start.", lambda disk: disk.cache_hits),
-    ("cache_misses", "Reads from the device since the start.", lambda disk: disk.cache_misses),
 )
 
 _PARTS: Final[tuple[tuple[str, str, Pick], ...]] = (
     ("repair_blocked_blobs", "Blobs that cannot be repaired now.", lambda now: now.repair.blocked),
     ("repair_bytes_left", "What repair still has to write.", lambda now: now.repair.bytes_left),
-    ("repair_bytes", "What repair wrote since the start.", lambda now: now.repair.repaired_bytes),
     ("rebalance_epoch", "Epoch of the cluster map.", lambda now: now.moves.epoch),
     ("rebalance_groups_moving", "Groups being moved.", lambda now: now.moves.groups_moving),
     ("rebalance_groups_waiting", "Groups to be moved.", lambda now: now.moves.groups_waiting),
@@ -103,6 +100,11 @@ _PARTS: Final[tuple[tuple[str, str, Pick], ...]] = (
 )
 
 
+_COUNTS: Final[tuple[tuple[str, str, Pick], ...]] = (
+    ("repair_bytes_total", "What repair wrote.", lambda now: now.repair.repaired_bytes),
+)
+
+
 class Gauges:
     """Registers everything once; disks that come later when `show_disks` is called."""
 
@@ -116,6 +118,8 @@ class Gauges:
         self.show_disks()
         for name, help_, choose in _PARTS:
             self._show(name, help_, choose)
+        for name, help_, choose in _COUNTS:
+            metrics.counter_function(f"objectio_{name}", help_, self._now(choose))
         for margin in range(parity_shards_max + 1):
             self._show(
                 "repair_waiting_blobs",
@@ -163,11 +167,14 @@ class Gauges:
             )
 
     def _show(self, name: str, help_: str, pick: Pick, **labels: str) -> None:
+        self._metrics.gauge_function(f"objectio_{name}", help_, self._now(pick), **labels)
+
+    def _now(self, pick: Pick) -> Callable[[], float]:
         def read() -> float:
             value = pick(self._look())
             return math.nan if value is None else float(value)
 
-        self._metrics.gauge_function(f"objectio_{name}", help_, read, **labels)
+        return read
 
 
 def _of_disk(osd: int, pick: Callable[[DiskStatus], float | None]) -> Pick:

@@ -99,9 +99,9 @@ class LifecycleWorker(Background):
         """What was removed since the start, by kind."""
         metrics = NullMetrics() if metrics is None else metrics
         for kind in ("current", "noncurrent", "marker", "upload"):
-            metrics.gauge_function(
-                "objectio_lifecycle_removed",
-                "What lifecycle rules removed since the start.",
+            metrics.counter_function(
+                "objectio_lifecycle_removed_total",
+                "What lifecycle rules removed.",
                 lambda kind=kind: self.done[kind],  # type: ignore[misc]
                 kind=kind,
             )

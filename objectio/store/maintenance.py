@@ -104,14 +104,14 @@ class Maintenance:
             "Blobs to repair and devices to refill; 0 when nothing is left to do.",
             lambda: self.repairer.backlog,
         )
-        gauge(
-            "objectio_store_scrub_passes",
-            "Times that everything stored was read and verified since the start.",
+        metrics.counter_function(
+            "objectio_store_scrub_passes_total",
+            "Times that everything stored was read and verified.",
             lambda: self.scrubber.finished,
         )
-        gauge(
-            "objectio_store_scrub_damaged_blobs",
-            "Blobs that scrubbing found damaged since the start.",
+        metrics.counter_function(
+            "objectio_store_scrub_damaged_blobs_total",
+            "Blobs that scrubbing found damaged.",
             lambda: self.scrubber.damaged_blobs,
         )
         gauge(
@@ -124,9 +124,9 @@ class Maintenance:
             "Placement groups that move or are to; 0 when all are where they belong.",
             lambda: self.rebalancer.backlog,
         )
-        gauge(
-            "objectio_store_repaired_shards",
-            "Shards that were made anew since the start.",
+        metrics.counter_function(
+            "objectio_store_repaired_shards_total",
+            "Shards that were made anew.",
             lambda: self.repairer.repaired_shards,
         )
 

@@ -23,6 +23,11 @@ class ByteBudget:
         self.used_bytes = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """Those whose turn has not come."""
+        return len(self._waiting)
+
     def try_acquire(self, size_bytes: int) -> bool:
         if self._waiting or not self._fits(size_bytes):
             return False

@@ -134,29 +134,32 @@ class ObjectStore:
 
     def _show(self, metrics: Metrics) -> None:
         gauge = metrics.gauge_function
+        budgets = (self._write_budget, self._read_budget, self._sealing_budget)
         gauge("objectio_store_osds_up", "Devices in service.", lambda: len(self.devices.stores))
         gauge(
             "objectio_store_slow_osds",
             "Devices that take much longer than the others; reads are made up for.",
             lambda: len(self.reads.slow),
         )
-        gauge(
+        metrics.counter_function(
             "objectio_store_hedged_reads_total",
-            "Stripes that were read without waiting for a slow device, since the start.",
+            "Stripes that were read without waiting for a slow device.",
             lambda: self.reads.stripes.hedged,
         )
-        gauge(
-            "objectio_store_degraded_reads",
-            "Stripes that were read without a shard that is lost or damaged, since the start.",
+        metrics.counter_function(
+            "objectio_store_degraded_reads_total",
+            "Stripes that were read without a shard that is lost or damaged.",
             lambda: self.reads.stripes.degraded,
         )
         gauge(
             "objectio_store_memory_bytes",
             "Memory lent to stripes under way.",
-            lambda: sum(
-                budget.used_bytes
-                for budget in (self._write_budget, self._read_budget, self._sealing_budget)
-            ),
+            lambda: sum(budget.used_bytes for budget in budgets),
+        )
+        gauge(
+            "objectio_store_memory_waiting",
+            "Stripes that wait for memory.",
+            lambda: sum(budget.waiting for budget in budgets),
         )
         gauge(
             "objectio_store_ended_uploads",

@@ -29,8 +29,8 @@ def filled(open_store, objects_of, blob_of_bytes):
 
 def wait_mended(store, eventually):
     """Until everything was looked at after this call, and what was found is repaired."""
-    passes = store.server.metric("objectio_store_scrub_passes")
-    eventually(lambda: store.server.metric("objectio_store_scrub_passes") >= passes + 2)
+    passes = store.server.metric("objectio_store_scrub_passes_total")
+    eventually(lambda: store.server.metric("objectio_store_scrub_passes_total") >= passes + 2)
     store.wait_repaired()
 
 
@@ -76,7 +76,7 @@ def test_reads_alone_repair_what_they_find(open_store, objects_of, blob_of_bytes
     assert sum(hit) == 2 * 3, "two shards of each stripe"
     objects.check()
     store.wait_repaired()
-    assert server.metric("objectio_store_repaired_shards") == 2 * 3
+    assert server.metric("objectio_store_repaired_shards_total") == 2 * 3
     before = server.log_text()
     objects.check()
     assert server.metric("objectio_store_repair_backlog") == 0

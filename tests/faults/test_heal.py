@@ -111,7 +111,7 @@ def filled(open_store, objects_of, blob_of_bytes):
 
 
 def repaired(server):
-    return server.metric("objectio_store_repaired_shards")
+    return server.metric("objectio_store_repaired_shards_total")
 
 
 @pytest.mark.slow

@@ -71,8 +71,8 @@ def go_on(objects, blob_of_bytes):
 def wait_whole(store, eventually):
     """Until two scrubs have looked at everything, and what they found is made good."""
     server = store.server
-    passes = server.metric("objectio_store_scrub_passes") + 2
-    eventually(lambda: server.metric("objectio_store_scrub_passes") >= passes, 60)
+    passes = server.metric("objectio_store_scrub_passes_total") + 2
+    eventually(lambda: server.metric("objectio_store_scrub_passes_total") >= passes, 60)
     store.wait_repaired()
     store.wait_collected()
 

@@ -50,7 +50,7 @@ def disks(tmp_path, filled, eventually):
 
 def assert_nothing_was_repaired(server):
     assert server.metric("objectio_store_repair_backlog") == 0
-    assert server.metric("objectio_store_repaired_shards") == 0
+    assert server.metric("objectio_store_repaired_shards_total") == 0
 
 
 @pytest.mark.parametrize("osds", [(2,), (0, 5)])

@@ -54,8 +54,8 @@ def swap_records(disk):
 def wait_scrubbed(store, eventually):
     """Until a scrub that began after this call has ended, and repair has done what it found."""
     server = store.server
-    passes = server.metric("objectio_store_scrub_passes") + 2
-    eventually(lambda: server.metric("objectio_store_scrub_passes") >= passes, 60)
+    passes = server.metric("objectio_store_scrub_passes_total") + 2
+    eventually(lambda: server.metric("objectio_store_scrub_passes_total") >= passes, 60)
     store.wait_repaired()
 
 
@@ -81,7 +81,7 @@ def test_records_swapped_on_a_disk(filled, eventually, assert_clean, how):
         filled.check()
         wait_scrubbed(store, eventually)
         filled.check()
-    assert server.metric("objectio_store_repaired_shards") > 0
+    assert server.metric("objectio_store_repaired_shards_total") > 0
     assert_clean(store)
 
 
@@ -95,7 +95,7 @@ def test_payloads_swapped_under_whole_headers(filled, rng, eventually, assert_cl
     server.start()
     wait_scrubbed(store, eventually)
     filled.check()
-    assert server.metric("objectio_store_repaired_shards") > 0
+    assert server.metric("objectio_store_repaired_shards_total") > 0
     assert_clean(store)
 
 

@@ -34,6 +34,7 @@ LATENCY_BUCKETS_SECONDS: Final = (
 
 Read = Callable[[], float]
 Instrument = TypeVar("Instrument")
+Number = TypeVar("Number", bound="PrometheusCounter | PrometheusGauge | Read")
 
 
 class _Family(Generic[Instrument]):
@@ -49,24 +50,34 @@ class _Family(Generic[Instrument]):
         return sorted(self.instruments.copy().items(), key=lambda item: item[0])
 
 
-class _Counters(_Family[PrometheusCounter]):
-    def show(self, log: logging.Logger) -> Metric:
-        metric = CounterMetricFamily(self.name, self.help, labels=self.labels)
-        for labels, counter in self.items():
-            metric.add_metric(labels, counter.value)
-        return metric
-
-
-class _Gauges(_Family["PrometheusGauge | Read"]):
-    def show(self, log: logging.Logger) -> Metric:
-        metric = GaugeMetricFamily(self.name, self.help, labels=self.labels)
-        for labels, gauge in self.items():
+class _Numbers(_Family[Number]):
+    def values(self, log: logging.Logger) -> Iterator[tuple[tuple[str, ...], float]]:
+        """Of each: what it keeps, or what its function says."""
+        for labels, instrument in self.items():
             try:
-                value = gauge.value if isinstance(gauge, PrometheusGauge) else float(gauge())
+                if isinstance(instrument, PrometheusCounter | PrometheusGauge):
+                    value = instrument.value
+                else:
+                    value = float(instrument())
             except Exception:
                 # One broken reading must not take the whole scrape with it.
                 log.exception("metric %s %s could not be read", self.name, labels)
                 continue
+            yield labels, value
+
+
+class _Counters(_Numbers["PrometheusCounter | Read"]):
+    def show(self, log: logging.Logger) -> Metric:
+        metric = CounterMetricFamily(self.name, self.help, labels=self.labels)
+        for labels, value in self.values(log):
+            metric.add_metric(labels, value)
+        return metric
+
+
+class _Gauges(_Numbers["PrometheusGauge | Read"]):
+    def show(self, log: logging.Logger) -> Metric:
+        metric = GaugeMetricFamily(self.name, self.help, labels=self.labels)
+        for labels, value in self.values(log):
             metric.add_metric(labels, value)
         return metric
 
@@ -94,7 +105,10 @@ class PrometheusMetrics(Collector):
     def counter(self, name: str, help: str, **labels: str) -> PrometheusCounter:
         with self._lock:
             family, values = self._family(_Counters, name, help, labels)
-            return family.instruments.setdefault(values, PrometheusCounter())
+            counter = family.instruments.setdefault(values, PrometheusCounter())
+        if not isinstance(counter, PrometheusCounter):
+            raise ValueError(f"metric {name} {labels} is read by a function")
+        return counter
 
     def gauge(self, name: str, help: str, **labels: str) -> PrometheusGauge:
         with self._lock:
@@ -110,6 +124,14 @@ class PrometheusMetrics(Collector):
             family, values = self._family(_Gauges, name, help, labels)
             if isinstance(family.instruments.get(values), PrometheusGauge):
                 raise ValueError(f"metric {name} {labels} is set by the code")
+            family.instruments[values] = read
+
+    def counter_function(self, name: str, help: str, read: Read, **labels: str) -> None:
+        """As `gauge_function`."""
+        with self._lock:
+            family, values = self._family(_Counters, name, help, labels)
+            if isinstance(family.instruments.get(values), PrometheusCounter):
+                raise ValueError(f"metric {name} {labels} is counted by the code")
             family.instruments[values] = read
 
     def histogram(

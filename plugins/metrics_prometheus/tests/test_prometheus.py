@@ -127,6 +127,16 @@ def test_gauge_is_set_or_read(exporter):
         exporter.metrics.gauge("objectio_test_b", "B.")
 
 
+def test_counter_is_counted_or_read(exporter):
+    exporter.metrics.counter("objectio_test_a_total", "A.")
+    exporter.metrics.counter_function("objectio_test_b_total", "B.", lambda: 1)
+    with pytest.raises(ValueError, match="counted by the code"):
+        exporter.metrics.counter_function("objectio_test_a_total", "A.", lambda: 1)
+    with pytest.raises(ValueError, match="read by a function"):
+        exporter.metrics.counter("objectio_test_b_total", "B.")
+    assert "# TYPE objectio_test_b_total counter" in exporter.render()[1].decode().splitlines()
+
+
 def test_newest_function_is_asked(exporter):
     exporter.metrics.gauge_function("objectio_test_b", "B.", lambda: 1)
     exporter.metrics.gauge_function("objectio_test_b", "B.", lambda: 2)

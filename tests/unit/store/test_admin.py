@@ -39,6 +39,8 @@ class Numbers:
         assert (name, *labels.items()) not in self.functions
         self.functions[(name, *labels.items())] = read
 
+    counter_function = gauge_function
+
     def __call__(self, name, **labels):
         return self.functions[(name, *labels.items())]()
 

@@ -85,6 +85,8 @@ class Counts:
     def gauge_function(self, name, help, read, **labels):
         self.functions[name] = read
 
+    counter_function = gauge_function
+
 
 class Notes:
     """Upkeep that writes down what it is told."""
