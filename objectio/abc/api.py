@@ -41,6 +41,22 @@ class Mount(NamedTuple):
     content_type: str = ""
 
 
+class KeyLimits(NamedTuple):
+    """What an access key gives less than whose it is: that of a service account, or one for a time.
+
+    access_key   the key
+    mark         tells it from one that is made anew by the same name
+    policy       a compiled `objectio.iam.policy.Policy` that must allow whatever is to be allowed; None:
+                 the key is not narrowed down
+    expires_ms   until when it is good; 0: it lasts
+    """
+
+    access_key: str
+    mark: bytes
+    policy: Any = None
+    expires_ms: int = 0
+
+
 class Identity(NamedTuple):
     """Who calls.
 
@@ -54,10 +70,13 @@ class Identity(NamedTuple):
     user_id          what policies know as aws:userid
     policies         compiled `objectio.iam.policy.Policy`s of the user or role
     session_policies those that a session was narrowed down to; None if it was not
-    session          whether the credentials are temporary; then `expires_ms` says until when
+    session          whether the credentials are temporary
+    expires_ms       until when the credentials are good; 0: they last
     tags             of the principal
     role_arn         of the role that a session is of; policies may name the role or the session
     keys             condition keys that the session brings ("aws:FederatedProvider")
+    limits           those of the access key, or of the one that the session was begun with; None: it
+                     gives all that its user has
     """
 
     name: str
@@ -75,6 +94,7 @@ class Identity(NamedTuple):
     tags: Mapping[str, str] = MappingProxyType({})
     role_arn: str = ""
     keys: Mapping[str, Sequence[str]] = MappingProxyType({})
+    limits: KeyLimits | None = None
 
     @property
     def is_account_root(self) -> bool:

@@ -13,15 +13,27 @@ from objectio.abc.api import Account
 from objectio.abc.kv import Absent, Check, Equals, RangeEmpty
 from objectio.errors import AlreadyExists, CommitConflict, NotEmpty
 from objectio.iam import rows
-from objectio.iam.admin import AccessKey, NewAccessKey
+from objectio.iam.admin import SERVICE_KEYS_MAX, AccessKey, NewAccessKey
 from objectio.iam.credentials import ROOT_ACCOUNT, ROOT_CANONICAL_ID, SECRET_KEY_CHARS_MIN
 from objectio.iam.directory import SECRETS
-from objectio.iam.registry import Registry, Write, invalid, missing, too_many
+from objectio.iam.registry import (
+    INLINE_POLICIES_CHARS_MAX,
+    Registry,
+    Write,
+    check_document,
+    invalid,
+    missing,
+    too_many,
+)
 from objectio.iam.tokens import ACCESS_KEY_PREFIX, make_access_key, make_secret_key
 from objectio.kv.keys import prefix_end
 
 KEYS_MAX: Final = 2
 """Of one user or root: so that one can be replaced by another while both work."""
+
+DESCRIPTION_CHARS_MAX: Final = 256
+_EXPIRES_MS_MAX: Final = 253_402_300_799_000
+"""The end of the year 9999, the last that ISO 8601 writes in four digits."""
 
 _ACCOUNT_ID: Final = re.compile(r"[0-9]{12}")
 _CANONICAL_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -108,15 +120,28 @@ class Accounts(Registry):
     # Access keys.
 
     async def create_access_key(
-        self, account: str, user: str, *, access_key: str = "", secret_key: str = ""
+        self,
+        account: str,
+        user: str,
+        *,
+        access_key: str = "",
+        secret_key: str = "",
+        policy: str = "",
+        description: str = "",
+        expires_ms: int = 0,
     ) -> NewAccessKey:
+        self._check_limits(policy, description, expires_ms)
+
         async def attempt() -> NewAccessKey:
             name, raw, holder = await self._key_holder(account, user)
-            if len(holder.keys) >= KEYS_MAX:
-                raise too_many(f"Cannot exceed quota for AccessKeysPerUser: {KEYS_MAX}")
+            await self._check_room_for_key(holder, narrowed=bool(policy))
             shown = holder.name if isinstance(holder, rows.UserRow) else ""
             user_id = holder.id if isinstance(holder, rows.UserRow) else ""
             new = await self._make_key(account, shown, access_key, secret_key)
+            limited = msgspec.structs.replace(
+                new.key, policy=policy, description=description, expires_ms=expires_ms
+            )
+            new = new._replace(key=limited)
             key_row, key_value = self._key_write(new, user_id)
             changed = msgspec.structs.replace(holder, keys=(*holder.keys, new.key.access_key))
             checks: list[Check] = [Equals(name, raw), Absent(key_row)]
@@ -146,9 +171,30 @@ class Accounts(Registry):
                 user=shown,
                 active=row.active,
                 created_ms=row.created_ms,
+                policy=row.policy,
+                description=row.description,
+                expires_ms=row.expires_ms,
             )
             for name, row in decoded
         ]
+
+    def _check_limits(self, policy: str, description: str, expires_ms: int) -> None:
+        if policy:
+            check_document(policy, "identity", INLINE_POLICIES_CHARS_MAX)
+        if len(description) > DESCRIPTION_CHARS_MAX or not description.isprintable():
+            raise invalid(f"A description has up to {DESCRIPTION_CHARS_MAX} printable characters.")
+        if expires_ms and not self._now_ms() < expires_ms <= _EXPIRES_MS_MAX:
+            raise invalid("A key expires in the future, before the year 10000.")
+
+    async def _check_room_for_key(
+        self, holder: rows.AccountRow | rows.UserRow, *, narrowed: bool
+    ) -> None:
+        found = await self._kv.aget_many([rows.key(name) for name in holder.keys])
+        held = sum(raw is not None and bool(rows.decode_key(raw).policy) for raw in found)
+        if narrowed and held >= SERVICE_KEYS_MAX:
+            raise too_many(f"Cannot exceed quota for narrowed AccessKeys: {SERVICE_KEYS_MAX}")
+        if not narrowed and len(found) - held >= KEYS_MAX:
+            raise too_many(f"Cannot exceed quota for AccessKeysPerUser: {KEYS_MAX}")
 
     async def update_access_key(
         self, account: str, user: str, access_key: str, *, active: bool
@@ -216,7 +262,16 @@ class Accounts(Registry):
     def _key_write(self, new: NewAccessKey, user_id: str) -> Write:
         key = new.key
         sealed = self._vault.opened(SECRETS).close(new.secret_key.encode(), key.access_key)
-        row = rows.KeyRow(key.account, user_id, sealed, key.active, key.created_ms)
+        row = rows.KeyRow(
+            key.account,
+            user_id,
+            sealed,
+            key.active,
+            key.created_ms,
+            key.policy,
+            key.description,
+            key.expires_ms,
+        )
         return rows.key(key.access_key), rows.encode(row)
 
 

@@ -26,6 +26,8 @@ USER_SESSION_SECONDS_MAX = 129_600
 ROOT_SESSION_SECONDS_MAX = 3_600
 ROLE_SESSION_SECONDS_MAX = 43_200
 SESSION_SECONDS_MIN = 900
+SERVICE_KEYS_MAX = 50
+"""Of one user or root, besides those that give all it has."""
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -308,7 +310,10 @@ class IdentityAdmin(Protocol):
         policy: str = "",
         description: str = "",
         expires_ms: int = 0,
-    ) -> NewAccessKey: ...
+    ) -> NewAccessKey:
+        """Raises `InvalidRequest`: MalformedPolicyDocument, LimitExceeded (each may have two keys, and
+        `SERVICE_KEYS_MAX` that are narrowed down), ValidationError."""
+        ...
 
     async def list_access_keys(self, account: str, user: str) -> Sequence[AccessKey]: ...
 
@@ -354,10 +359,13 @@ class IdentityAdmin(Protocol):
         policies: Sequence[str] = (),
         tags: Mapping[str, str] = {},
         keys: Mapping[str, Sequence[str]] = {},
+        caller: Identity | None = None,
     ) -> TemporaryCredentials:
         """`policies` are documents that the session is narrowed down to, if there are any: all of
         them together are one more set that must allow. `tags` are added to those of the role.
         `keys` are condition keys that every request of the session has ("aws:FederatedProvider").
+        `caller` is who takes it on, if it is one who signs: the limits of the caller's key are those of
+        the session, which ends with the key.
         Raises `InvalidRequest` (ValidationError) for a time that the role does not give, and
         (PackedPolicyTooLarge) for more than a token holds."""
         ...
@@ -374,5 +382,6 @@ class IdentityAdmin(Protocol):
     async def get_session_token(
         self, identity: Identity, *, seconds: int = 43_200
     ) -> TemporaryCredentials:
-        """For a user or the root of an account; not for who is a session already."""
+        """For a user or the root of an account; not for who is a session already. The limits of the key
+        are those of the session, which ends with the key."""
         ...

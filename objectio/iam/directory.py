@@ -21,10 +21,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
 from itertools import chain
 from typing import Final
 
-from objectio.abc.api import Account, Identity
+from objectio.abc.api import Account, Identity, KeyLimits
 from objectio.errors import ObjectIOError, Unavailable
 from objectio.iam import managed, rows, tokens
 from objectio.iam.credentials import (
@@ -46,6 +47,7 @@ POLICIES_CHARS_MAX: Final = 2 * MIB
 HELD_CHARS_MAX: Final = 4 * MIB
 """Of the policies of all whose credentials are put together, and likewise of sessions."""
 _RETRY_SECONDS: Final = 1.0
+_MARK_BYTES: Final = 16
 _PURPOSES: Final = (SECRETS, tokens.PURPOSE)
 
 
@@ -110,8 +112,12 @@ class IdentityDirectory:
     # What a request asks.
 
     def lookup(self, access_key: str) -> Credential | None:
+        """None also for a key that is switched off or has expired."""
         found = self._root.by_access_key.get(access_key) or self._credentials.get(access_key)
-        return self._make_credential(access_key) if found is None else found
+        if found is None:
+            return self._make_credential(access_key)
+        expires_ms = found.identity.expires_ms
+        return None if expires_ms and expires_ms <= self._clock() * 1000 else found
 
     def session(self, access_key: str, token: str) -> Credential:
         """Temporary credentials. Raises `CredentialsMalformed` (InvalidToken, ExpiredToken)."""
@@ -140,10 +146,17 @@ class IdentityDirectory:
             return
         if token:
             session = tokens.open_session(self._vault.opened(tokens.PURPOSE), token)
+            if session.expires_ms <= self._clock() * 1000:
+                return
             known = session.holder == "root" or self._held.find_id(session.id) is not None
             if not known:
                 await self.load()
+            if session.begun_by:
+                await self._refresh_key(session.begun_by)
             return
+        await self._refresh_key(access_key)
+
+    async def _refresh_key(self, access_key: str) -> None:
         row = rows.key(access_key)
         raw = await self._kv.aget(row)
         key = None if raw is None else rows.decode_key(raw)
@@ -159,8 +172,8 @@ class IdentityDirectory:
     # Making credentials.
 
     def _make_credential(self, access_key: str) -> Credential | None:
-        key = self._held.keys.get(access_key)
-        if key is None or not key.active:
+        key = self._good_key(access_key)
+        if key is None:
             return None
         account = self._held.by_account.get(key.account)
         if account is None:
@@ -168,21 +181,43 @@ class IdentityDirectory:
         identity = self._identify(account, "user" if key.user else "root", key.user, access_key)
         if identity is None:
             return None
+        identity = identity._replace(expires_ms=key.expires_ms, limits=_limits_of(access_key, key))
         secret = self._vault.opened(SECRETS).open(key.secret, access_key)
         made = Credential(access_key, secret.decode(), identity)
         self._credentials.put(access_key, made, _chars_of(identity))
         return made
 
+    def _good_key(self, access_key: str) -> rows.KeyRow | None:
+        """Neither switched off nor expired."""
+        key = self._held.keys.get(access_key)
+        if key is None or not key.active:
+            return None
+        expired = key.expires_ms and key.expires_ms <= self._clock() * 1000
+        return None if expired else key
+
+    def _limits_of_session(self, session: tokens.Session) -> KeyLimits | None:
+        """Those of the key that it was begun with, which must still be there. Raises
+        `CredentialsMalformed`."""
+        if not session.begun_by:
+            return None
+        key = self._good_key(session.begun_by)
+        limits = None if key is None else _limits_of(session.begun_by, key)
+        if limits is None or limits.mark != session.begun_by_mark:
+            raise invalid_token()
+        return limits
+
     def _make_session(self, token: str) -> Credential:
         if tokens.PURPOSE in self._sealed_by_nobody:  # no session was ever begun
             raise invalid_token()
         session = tokens.open_session(self._vault.opened(tokens.PURPOSE), token)
+        limits = self._limits_of_session(session)
         account = self._held.by_account.get(session.account)
         found = account and self._identify(
             account, session.holder, session.id, session.access_key, session
         )
         if not found:  # it, or whoever it is a session of, was deleted
             raise invalid_token()
+        found = found._replace(limits=limits)
         made = Credential(session.access_key, session.secret_key, found)
         self._sessions.put(token, made, len(token) + _chars_of(found))
         return made
@@ -302,6 +337,16 @@ class IdentityDirectory:
         await self._open_seals()
 
 
+def _limits_of(access_key: str, key: rows.KeyRow) -> KeyLimits | None:
+    if not key.policy and not key.expires_ms:
+        return None
+    policy = compile_policy(key.policy) if key.policy else None
+    mark = sha256(key.secret).digest()[:_MARK_BYTES]  # sealed, so each time another
+    return KeyLimits(access_key, mark, policy, key.expires_ms)
+
+
 def _chars_of(identity: Identity) -> int:
-    policies = (*identity.policies, *(identity.session_policies or ()))
+    policies = [*identity.policies, *(identity.session_policies or ())]
+    if identity.limits is not None and identity.limits.policy is not None:
+        policies.append(identity.limits.policy)
     return sum(policy.chars for policy in policies)

@@ -4,14 +4,16 @@ S3 authorizes a request"). Pure: who asks has read everything that is needed.
 The rules, the first that applies decides:
 
 1. The root of the cluster may do anything; who calls this has let it pass already.
-2. The root of the account that owns a bucket may always read, write and delete its policy, so
+2. A key that is narrowed down (a service account's) may do only what its own policy allows too,
+   whatever else allows it, and change no identities: it could make itself a key that is not.
+3. The root of the account that owns a bucket may always read, write and delete its policy, so
    nobody can lock themselves out.
-3. An explicit deny, in whichever policy.
-4. The caller's own account owns the resource: the caller's policies or the bucket's policy allow it.
+4. An explicit deny, in whichever policy.
+5. The caller's own account owns the resource: the caller's policies or the bucket's policy allow it.
    An account's root needs no policies within its account.
-5. Another account owns it: the caller's policies *and* the owner allow it, by policy or by ACL.
-6. Nobody (`ANONYMOUS`): the owner allows it to everyone, by policy or by ACL.
-7. Denied.
+6. Another account owns it: the caller's policies *and* the owner allow it, by policy or by ACL.
+7. Nobody (`ANONYMOUS`): the owner allows it to everyone, by policy or by ACL.
+8. Denied.
 
 Credentials of a session that was narrowed down may do only what its session policies allow too.
 An object that another account than the bucket's owner owns (only where ACLs are enabled) is that
@@ -26,6 +28,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from objectio.abc.api import Identity
+from objectio.iam.arns import ADMIN
 from objectio.iam.callers import Grade
 from objectio.iam.policy import Answer, Asked, LazyValues, Lookup, Policy
 from objectio.iam.public import is_public_policy
@@ -113,6 +116,10 @@ _OF_OBJECT_OWNER: Final = frozenset(("s3:getobjectattributes", "s3:getobjectvers
 _OF_BUCKET_POLICY: Final = frozenset(
     ("s3:getbucketpolicy", "s3:putbucketpolicy", "s3:deletebucketpolicy")
 )
+# What tells of identities, and changes none.
+_TELLS: Final = ("get", "list", "simulate")
+_IDENTITIES: Final = f"{ADMIN}account/"
+_OF_NO_IDENTITY: Final = frozenset(("setaccountquota",))
 _TAG_KEYS: Final = ("s3:existingobjecttag/", "s3:resourcetag/")
 
 
@@ -130,6 +137,8 @@ def evaluate(question: Question) -> Decision:
         return Decision(True, "root of the cluster")
     action = question.action.lower()
     asked = Asked(identity, action, question.resource, Lookup(question.values))
+    if (reason := _beyond_key(asked)) is not None:
+        return Decision(False, reason)
     own = bool(identity.canonical_id) and identity.canonical_id == question.owner
     if own and identity.is_account_root and action in _OF_BUCKET_POLICY:
         return Decision(True, "the account's root and the bucket's policy")
@@ -147,6 +156,22 @@ def evaluate(question: Question) -> Decision:
     if _belongs_to_other(question, action):
         return _of_other_owner(question, action, caller)
     return _of_bucket_owner(question, action, own, caller, grade)
+
+
+def _beyond_key(asked: Asked) -> str | None:
+    """Why the limits of the caller's key do not let it; None if they do. What the key may hand out, it
+    may hand out; but no credentials."""
+    limits = asked.identity.limits
+    if limits is None or limits.policy is None:
+        return None
+    answer = limits.policy.ask(asked)
+    if answer.denied or not answer.allowed:
+        return "the key's own policy does not allow it"
+    service, _, name = asked.action.partition(":")
+    about = service == "iam" or (service == "admin" and asked.resource.startswith(_IDENTITIES))
+    if about and not name.startswith(_TELLS) and name not in _OF_NO_IDENTITY:
+        return "a key that is narrowed down changes no identities"
+    return None
 
 
 def _ask_caller(identity: Identity, asked: Asked) -> _Caller:
@@ -261,6 +286,8 @@ def wants_object(action: str, ownership: ObjectOwnership) -> bool:
 def wants_tags(identity: Identity, policy: Policy | None) -> bool:
     """Whether a policy asks for the object's tags ("s3:ExistingObjectTag/…"), likewise."""
     policies = [*identity.policies, *(identity.session_policies or ())]
+    if identity.limits is not None and identity.limits.policy is not None:
+        policies.append(identity.limits.policy)
     if policy is not None:
         policies.append(policy)
     return any(item.mentions(prefix) for item in policies for prefix in _TAG_KEYS)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from objectio.abc.api import Identity
 from objectio.errors import AccessDenied
 from objectio.iam import tokens
@@ -36,6 +38,7 @@ class Identities(Accounts, Catalog):
         policies: Sequence[str] = (),
         tags: Mapping[str, str] = {},
         keys: Mapping[str, Sequence[str]] = {},
+        caller: Identity | None = None,
     ) -> TemporaryCredentials:
         if not _SESSION_NAME.fullmatch(session):
             raise invalid("A session's name has 2 to 64 characters out of A-Z a-z 0-9 _+=,.@-")
@@ -60,7 +63,8 @@ class Identities(Accounts, Catalog):
                 tuple(policies),
                 dict(tags),
                 {name: tuple(values) for name, values in keys.items()},
-            )
+            ),
+            caller,
         )
 
     async def get_session_token(
@@ -84,10 +88,22 @@ class Identities(Accounts, Catalog):
                 "" if root else identity.user_id,
                 identity.name,
                 self._now_ms() + seconds * 1000,
-            )
+            ),
+            identity,
         )
 
-    async def _begin(self, session: tokens.Session) -> TemporaryCredentials:
+    async def _begin(
+        self, session: tokens.Session, caller: Identity | None
+    ) -> TemporaryCredentials:
+        limits = None if caller is None else caller.limits
+        if limits is not None:
+            ends_ms = limits.expires_ms or session.expires_ms
+            session = msgspec.structs.replace(
+                session,
+                expires_ms=min(session.expires_ms, ends_ms),
+                begun_by=limits.access_key,
+                begun_by_mark=limits.mark,
+            )
         seal = await self._vault.open(tokens.PURPOSE)
         assert seal is not None
         token = tokens.seal_session(seal, session)

@@ -105,13 +105,17 @@ class ProviderRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class KeyRow(msgspec.Struct, frozen=True, array_like=True):
-    """`user` is the id of its user; "" is the root of the account. `secret` is sealed."""
+    """`user` is the id of its user; "" is the root of the account. `secret` is sealed. `policy` is the
+    document that it is narrowed down to, `expires_ms` 0 that it lasts."""
 
     account: str
     user: str
     secret: bytes
     active: bool
     created_ms: int
+    policy: str = ""
+    description: str = ""
+    expires_ms: int = 0
 
 
 class SealRow(msgspec.Struct, frozen=True, array_like=True):

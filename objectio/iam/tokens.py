@@ -34,7 +34,9 @@ Holder = Literal["root", "user", "role"]
 
 class Session(msgspec.Struct, frozen=True, array_like=True):
     """Who the credentials are of: `holder` with `id`, in `account`. `policies` are documents that
-    narrow it down, `tags` and `keys` what it adds to each request."""
+    narrow it down, `tags` and `keys` what it adds to each request. `begun_by` is the access key that it
+    was begun with, and `begun_by_mark` its mark, where that key has limits: they hold here too, and the
+    session ends with it."""
 
     access_key: str
     secret_key: str
@@ -46,6 +48,8 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     policies: tuple[str, ...] = ()
     tags: Mapping[str, str] = {}
     keys: Mapping[str, tuple[str, ...]] = {}
+    begun_by: str = ""
+    begun_by_mark: bytes = b""
 
     def __repr__(self) -> str:
         return f"Session({self.access_key})"

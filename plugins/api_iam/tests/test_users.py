@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from botocore.exceptions import ClientError
@@ -319,3 +320,18 @@ def test_accounts_do_not_see_each_other(server, account):
         code="NoSuchEntity",
         status=404,
     )
+
+
+def test_a_key_that_has_expired_is_shown_as_inactive(server, account):
+    identities = server.identities.identities
+    soon_ms = int(time.time() * 1000) + 300
+    made = server.run(identities.create_access_key(account.id, "", expires_ms=soon_ms))
+    deadline = time.monotonic() + 30
+    while {key["Status"] for key in account.iam.list_access_keys()["AccessKeyMetadata"]} != {
+        "Active",
+        "Inactive",
+    }:
+        assert time.monotonic() < deadline
+    keys = type(account).__base__
+    gone = keys(account.endpoint, made.key.access_key, made.secret_key)
+    refused(gone.iam.list_users, code="InvalidClientTokenId", status=403)

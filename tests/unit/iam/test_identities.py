@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
 import pytest
 
 from objectio.errors import (
@@ -15,7 +16,7 @@ from objectio.errors import (
     NotEmpty,
     NotFound,
 )
-from objectio.iam import catalog, principals, rows
+from objectio.iam import admin, catalog, principals, rows
 from objectio.iam.credentials import root_credential
 from objectio.meta import keys
 from objectio.testing.identities import MemoryKeys, memory_identities, memory_kv
@@ -585,3 +586,67 @@ async def test_the_roots_account_is_begun_by_one_of_several(clock):
     await two.identities.create_user("000000000000", "bob")
     users = await one.identities.list_users("000000000000")
     assert [user.name for user in users] == ["ann", "bob"]
+
+
+# Keys with limits.
+
+
+async def test_what_a_key_is_limited_to_is_shown(identities, account, clock):
+    ends_ms = int(clock.now * 1000) + 1
+    new = await identities.create_access_key(
+        account, "", policy=ALLOW, description="backup of the wiki", expires_ms=ends_ms
+    )
+    shown = (await identities.list_access_keys(account, ""))[1]
+    assert shown == new.key
+    assert (shown.policy, shown.description, shown.expires_ms) == (
+        ALLOW,
+        "backup of the wiki",
+        ends_ms,
+    )
+    await identities.update_access_key(account, "", shown.access_key, active=False)
+    (_, off) = await identities.list_access_keys(account, "")
+    assert (off.active, off.policy, off.expires_ms) == (False, ALLOW, ends_ms)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"policy": "{}"}, "MalformedPolicyDocument"),
+        ({"policy": "nothing"}, "MalformedPolicyDocument"),
+        ({"policy": TRUST}, "MalformedPolicyDocument"),
+        ({"policy": ALLOW.replace("Allow", "Allow" + " " * 50_000)}, "LimitExceeded"),
+        ({"description": "x" * 257}, "ValidationError"),
+        ({"description": "a\x1b[2J"}, "ValidationError"),
+        ({"expires_ms": -1}, "ValidationError"),
+        ({"expires_ms": 1_700_000_000_000}, "ValidationError"),
+        ({"expires_ms": 10**15}, "ValidationError"),
+    ],
+)
+async def test_limits_that_are_none(identities, account, wrong, reason):
+    with pytest.raises(InvalidRequest) as caught:
+        await identities.create_access_key(account, "", **wrong)
+    assert caught.value.fields["reason"] == reason
+    assert len(await identities.list_access_keys(account, "")) == 1
+
+
+async def test_how_many_keys_of_each_kind(identities, account):
+    await identities.create_user(account, "bob")
+    for _ in range(admin.SERVICE_KEYS_MAX):
+        await identities.create_access_key(account, "bob", policy=ALLOW)
+    for _ in range(2):
+        await identities.create_access_key(account, "bob")
+    for policy in ("", ALLOW):
+        with pytest.raises(InvalidRequest) as caught:
+            await identities.create_access_key(account, "bob", policy=policy)
+        assert caught.value.fields["reason"] == "LimitExceeded"
+    with pytest.raises(NotEmpty):
+        await identities.delete_user(account, "bob")
+
+
+async def test_rows_of_before_have_no_limits(world, identities, account):
+    (key,) = await identities.list_access_keys(account, "")
+    row = rows.key(key.access_key)
+    former = msgspec.msgpack.encode(msgspec.msgpack.decode(await world.kv.aget(row))[:5])
+    world.directory.apply([(row, former)])
+    identity = world.directory.lookup(key.access_key).identity
+    assert (identity.limits, identity.expires_ms) == (None, 0)

@@ -48,7 +48,12 @@ async def assume_role(call: Call) -> Value:
             "role chaining",
         )
     made = await call.admin.assume_role(
-        role, session, seconds=seconds, policies=await _session_policies(call, role), tags=tags
+        role,
+        session,
+        seconds=seconds,
+        policies=await _session_policies(call, role),
+        tags=tags,
+        caller=call.identity,
     )
     return {
         "AssumedRoleUser": _show_assumed(made.identity),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -95,10 +96,12 @@ def without(tags: Mapping[str, str], keys: list[str]) -> dict[str, str]:
 
 
 def show_key(key: AccessKey, secret: str | None = None) -> Value:
+    """One that has expired is inactive: AWS has no other word."""
+    expired = bool(key.expires_ms) and key.expires_ms <= time.time() * 1000
     return {
         "UserName": key.user,
         "AccessKeyId": key.access_key,
-        "Status": "Active" if key.active else "Inactive",
+        "Status": "Active" if key.active and not expired else "Inactive",
         "SecretAccessKey": secret,
         "CreateDate": timestamp(key.created_ms),
     }
