@@ -12,6 +12,7 @@ from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Respon
 from objectio_api_admin.routes import ARN, BODY_BYTES_MAX, PREFIX, find
 from objectio_api_admin.shapes import MalformedRequest, Operation, Order
 from objectio_api_admin.tokens import AUDIENCE
+from objectio_api_admin.watch import Watch, send_events
 
 _MOUNTS: Final = (Mount(PREFIX),)
 _RETRY_AFTER_SECONDS: Final = 1
@@ -61,7 +62,13 @@ _MESSAGES: Final[Mapping[type[Exception], str]] = {
 
 class AdminFrontEnd:
     def __init__(self, context: ApiContext) -> None:
-        self._asked = {"admin": context.admin, "cluster": context.cluster, "context": context}
+        self.watch = Watch(context)
+        self._asked = {
+            "admin": context.admin,
+            "cluster": context.cluster,
+            "context": context,
+            "watch": self.watch,
+        }
 
     @property
     def mounts(self) -> Sequence[Mount]:
@@ -86,17 +93,24 @@ class AdminFrontEnd:
             raise errors.OperationNotImplemented("no part of this node manages storage")
         route = operation.route
         said: int | Order = operation.osd
-        if route.asks == "context":
+        if route.asks in ("context", "watch"):
             said = Order(
                 operation.names,
                 await _read(request, route.body),
                 request.identity,
                 _session_token(scope, request),
             )
-        body = _encode(await route.answer(asked, said))
+        answer = await route.answer(asked, said)
+        if route.streams:
+            await send_events(answer, request.request_id, receive, send)
+            return
+        body = _encode(answer)
         headers = _headers(request.request_id, body)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def stop(self) -> None:
+        self.watch.stop()
 
     def error(self, error: Exception, scope: Scope, request_id: str) -> Response:
         status = _find(_STATUSES, error) or 500

@@ -20,6 +20,7 @@ from objectio_api_admin import (
     settings,
     storage,
     users,
+    watch,
 )
 from objectio_api_admin.shapes import OSD, PARAMETERS, MalformedRequest, Operation, Route
 
@@ -33,6 +34,7 @@ _TOPICS: Final = (
     cluster,
     nodes,
     settings,
+    watch,
     accounts,
     users,
     keys,

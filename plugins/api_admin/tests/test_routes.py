@@ -86,7 +86,9 @@ def test_changes_are_no_gets():
 
 
 @pytest.mark.parametrize(
-    "route", [route for route in ROUTES if route.method == "GET"], ids=lambda route: route.path
+    "route",
+    [route for route in ROUTES if route.method == "GET" and not route.streams],
+    ids=lambda route: route.path,
 )
 def test_a_real_store_answers_each_question(server, route, path_of):
     status, body = server.ask(route.method, path_of(route), server.credentials)
