@@ -269,6 +269,11 @@ class Server(LocalServer):
             connection.close()
 
 
+@pytest.fixture
+def server_class():
+    return Server
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     with Server(tmp_path_factory.mktemp("server") / "data") as started:
