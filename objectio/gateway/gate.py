@@ -5,6 +5,9 @@ root identity may do anything; for everyone else, nobody at all (`ANONYMOUS`) am
 decides. An operation that says it is public is let in without being asked about, and asks itself, by
 `Request.trust`, for what it does.
 
+A bearer token stands in place of a signature only where the operation says so (`Access.bearer`), and
+only one for that audience. Anywhere else it is malformed, as all credentials that are not known.
+
 With authentication disabled (`--no-auth`) every caller is the root. Credentials that are sent
 anyway are not looked at, so that clients which always sign keep working; aws-chunked bodies are
 decoded and plain content hashes are checked, since those protect the data and not the door, and
@@ -40,6 +43,7 @@ from objectio.iam.sigv4 import REGIONS_ALSO, Signed, SigV4Verifier, collect_head
 ROOT = root_identity("")
 _S3: Final = b"s3"
 _TOKEN: Final = b"x-amz-security-token"
+_BEARER: Final = b"bearer "
 
 
 class Authenticated(NamedTuple):
@@ -81,6 +85,7 @@ class Gate:
         self.region = region
         self.clock = clock
         self._guard = Guard(None, None) if guard is None else guard
+        self._credentials = credentials
         self._directory = credentials if isinstance(credentials, IdentityDirectory) else None
         self._verify = SigV4Verifier(
             credentials, region=region, regions_also=regions_also, clock=clock
@@ -110,6 +115,9 @@ class Gate:
             return _AS_ANONYMOUS
         if headers is None:
             headers = collect_headers(scope["headers"])
+        if access.bearer and (token := _bearer_of(headers)):
+            _check_alone(scope, headers)
+            return Authenticated(self._credentials.bearer(token, access.bearer).identity, None)
         service = _S3 if access.service == "s3" else access.service.encode()
         signed = self._verify(
             scope["method"],
@@ -135,7 +143,8 @@ class Gate:
     ) -> Authenticated:
         """A key may have been made or changed elsewhere a moment ago: ask once more."""
         token = headers.get(_TOKEN) or _token_of(scope["query_string"])
-        if not await self._refresh(refused, token.decode("latin-1")):
+        bearer = _bearer_of(headers) if access.bearer else ""
+        if not await self._refresh(refused, token.decode("latin-1"), bearer):
             raise refused
         return self.authenticate(scope, access, headers, content_sha256)
 
@@ -150,11 +159,16 @@ class Gate:
                 raise
         return self._verify_form(form).identity
 
-    async def _refresh(self, refused: AccessError | Unavailable, token: str) -> bool:
+    async def _refresh(
+        self, refused: AccessError | Unavailable, token: str, bearer: str = ""
+    ) -> bool:
         """Both for an unknown key and a wrong signature, so that they take the same time."""
         directory = self._directory
         if directory is None or not directory.may_be_old or not _may_be_old(refused):
             return False
+        if bearer:
+            await directory.refresh_bearer(bearer)
+            return True
         await directory.refresh(str(refused.fields.get("access_key", "")), token)
         return True
 
@@ -209,6 +223,22 @@ def _may_be_old(refused: AccessError | Unavailable) -> bool:
     if isinstance(refused, CredentialsMalformed):
         return refused.fields.get("reason") == "InvalidToken"
     return isinstance(refused, UnknownAccessKey | SignatureMismatch | Unavailable)
+
+
+def _bearer_of(headers: Headers) -> str:
+    """RFC 6750 §2.1; "" if there is none. The scheme has no case (RFC 9110 §11.1)."""
+    given = headers.get(b"authorization", b"")
+    if given[: len(_BEARER)].lower() != _BEARER:
+        return ""
+    return given[len(_BEARER) :].strip(b" ").decode("latin-1") or "-"
+
+
+def _check_alone(scope: Scope, headers: Headers) -> None:
+    names = (name.lower() for name, _ in canonical.split_query(scope["query_string"]))
+    if _TOKEN in headers or any(name.startswith(b"x-amz-") for name in names):
+        raise CredentialsMalformed(
+            "Only one auth mechanism allowed: a bearer token stands alone", reason="InvalidArgument"
+        )
 
 
 def _token_of(query: bytes) -> bytes:

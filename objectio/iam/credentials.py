@@ -70,6 +70,10 @@ class CredentialStore(Protocol):
         `CredentialsMalformed`."""
         ...
 
+    def bearer(self, token: str, audience: str) -> Credential:
+        """Those that stand behind a bearer token. Raises `CredentialsMalformed`."""
+        ...
+
 
 class StaticCredentials:
     """A fixed set of credentials in memory."""
@@ -81,6 +85,9 @@ class StaticCredentials:
         return self.by_access_key.get(access_key)
 
     def session(self, access_key: str, token: str) -> Credential:
+        raise invalid_token()
+
+    def bearer(self, token: str, audience: str) -> Credential:
         raise invalid_token()
 
 

@@ -28,6 +28,8 @@ from typing import Final
 from objectio.abc.api import Account, Identity, KeyLimits
 from objectio.errors import ObjectIOError, Unavailable
 from objectio.iam import managed, rows, tokens
+from objectio.iam.bearer import PURPOSE as BEARER
+from objectio.iam.bearer import Bearer, open_bearer
 from objectio.iam.credentials import (
     Credential,
     StaticCredentials,
@@ -48,7 +50,7 @@ HELD_CHARS_MAX: Final = 4 * MIB
 """Of the policies of all whose credentials are put together, and likewise of sessions."""
 _RETRY_SECONDS: Final = 1.0
 _MARK_BYTES: Final = 16
-_PURPOSES: Final = (SECRETS, tokens.PURPOSE)
+_PURPOSES: Final = (SECRETS, tokens.PURPOSE, BEARER)
 
 
 def _parse(document: str) -> Policy:
@@ -130,6 +132,22 @@ class IdentityDirectory:
             raise tokens.expired_token()
         return found
 
+    def bearer(self, token: str, audience: str) -> Credential:
+        """What stands behind a bearer token now. Raises `CredentialsMalformed` (InvalidToken,
+        ExpiredToken)."""
+        shown = self._open_bearer(token)
+        if shown.audience != audience:
+            raise invalid_token()
+        if shown.expires_ms <= self._clock() * 1000:
+            raise tokens.expired_token()
+        if shown.session_token:
+            found: Credential | None = self.session(shown.access_key, shown.session)
+        else:
+            found = self.lookup(shown.access_key)
+        if found is None or not shown.is_of(found):
+            raise invalid_token()
+        return found
+
     def by_canonical_id(self, canonical_id: str) -> Account | None:
         return self._held.by_canonical_id.get(canonical_id)
 
@@ -155,6 +173,18 @@ class IdentityDirectory:
                 await self._refresh_key(session.begun_by)
             return
         await self._refresh_key(access_key)
+
+    async def refresh_bearer(self, token: str) -> None:
+        """Likewise of what stands behind a bearer token. Raises `CredentialsMalformed`."""
+        await self._open_seals()
+        shown = self._open_bearer(token)
+        if shown.expires_ms > self._clock() * 1000:
+            await self.refresh(shown.access_key, shown.session)
+
+    def _open_bearer(self, token: str) -> Bearer:
+        if BEARER in self._sealed_by_nobody:  # none was ever issued
+            raise invalid_token()
+        return open_bearer(self._vault.opened(BEARER), token)
 
     async def _refresh_key(self, access_key: str) -> None:
         row = rows.key(access_key)

@@ -10,17 +10,19 @@ import msgspec
 
 from objectio.abc.api import Identity
 from objectio.errors import AccessDenied
-from objectio.iam import tokens
+from objectio.iam import bearer, tokens
 from objectio.iam.accounts import Accounts
 from objectio.iam.admin import (
     ROLE_SESSION_SECONDS_MAX,
     ROOT_SESSION_SECONDS_MAX,
     SESSION_SECONDS_MIN,
     USER_SESSION_SECONDS_MAX,
+    BearerToken,
     Role,
     TemporaryCredentials,
 )
 from objectio.iam.catalog import Catalog
+from objectio.iam.credentials import Credential
 from objectio.iam.registry import INLINE_POLICIES_CHARS_MAX, check_document, check_tags, invalid
 
 _SESSION_NAME: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
@@ -91,6 +93,30 @@ class Identities(Accounts, Catalog):
             ),
             identity,
         )
+
+    async def issue_bearer(
+        self, identity: Identity, audience: str, *, seconds: int = 900, session_token: str = ""
+    ) -> BearerToken:
+        if not bearer.SECONDS_MIN <= seconds <= bearer.SECONDS_MAX:
+            raise invalid(
+                f"A token is good for {bearer.SECONDS_MIN} to {bearer.SECONDS_MAX} seconds."
+            )
+        if not 1 <= len(audience) <= bearer.AUDIENCE_CHARS_MAX:
+            raise invalid(f"An audience has 1 to {bearer.AUDIENCE_CHARS_MAX} characters.")
+        if session_token:
+            found: Credential | None = self._directory.session(identity.access_key, session_token)
+        else:
+            found = self._directory.lookup(identity.access_key)
+        if found is None:
+            raise AccessDenied("Tokens are for who signs with an access key.")
+        expires_ms = self._now_ms() + seconds * 1000
+        expires_ms = min(expires_ms, found.identity.expires_ms or expires_ms)
+        seal = await self._vault.open(bearer.PURPOSE)
+        assert seal is not None
+        made = bearer.make_bearer(found, audience, expires_ms, session_token)
+        token = bearer.seal_bearer(seal, made)
+        await self._directory.refresh_bearer(token)
+        return BearerToken(token, expires_ms)
 
     async def _begin(
         self, session: tokens.Session, caller: Identity | None
