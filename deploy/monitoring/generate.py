@@ -198,6 +198,16 @@ CLUSTER: Final = Dashboard(
             (f"max(objectio_journal_copies{{{JOB}}})", "copies of the journal"),
         ),
         graph(
+            "Queues",
+            "short",
+            (f"sum(objectio_gateway_requests_in_flight{{{JOB}}})", "requests being answered"),
+            (f"sum(objectio_store_memory_waiting{{{JOB}}})", "stripes that wait for memory"),
+            (f"sum(objectio_osd_device_queue_items{{{JOB}}})", "shards that wait for devices"),
+            (f"max(objectio_kv_pending_commits{{{JOB}}})", "commits that wait for the metadata"),
+            (or_zero(f"sum(objectio_rpc_calls{{{JOB}}})"), "calls between processes"),
+            text="Which one is long says what is too slow.",
+        ),
+        graph(
             "Event loop: lag, p99",
             "s",
             (quantile(0.99, "objectio_event_loop_lag_seconds", "instance, process"), PROCESS),

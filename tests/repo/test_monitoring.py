@@ -118,6 +118,23 @@ def test_an_alert_is_whole(rule):
         assert (ROOT / path).is_file()
 
 
+def proven():
+    """The alerts that promtool's tests see fire."""
+    for test in yaml.safe_load((MONITORING / "alerts_test.yml").read_text())["tests"]:
+        for case in test.get("alert_rule_test", ()):
+            if case.get("exp_alerts"):
+                yield case["alertname"]
+        for case in test.get("promql_expr_test", ()):
+            seen = case["expr"] + " ".join(str(each) for each in case["exp_samples"])
+            if any(each["value"] > 0 for each in case["exp_samples"]):
+                assert 'alertstate="firing"' in case["expr"]
+                yield from re.findall(r'alertname="(\w+)"', seen)
+
+
+def test_every_alert_is_proven():
+    assert {*proven()} == {rule["alert"] for rule in RULES}
+
+
 def test_names_are_found():
     expr = 'sum by (a, le) (rate(x_total{b="c_d"}[5m])) / on (a) group_left (b) max(y) or vector(0)'
     assert names_in(expr) == {"x_total", "y"}
