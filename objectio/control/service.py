@@ -95,7 +95,9 @@ class ControlService:
             http=self._http,
             metrics=parts.metrics,
         )
-        self._address = await self._port.listen(config.meta.listen, parts.part("server_tls"))
+        # On a Unix socket nobody asks for TLS.
+        tls = None if config.meta.listen.startswith("unix:") else parts.part("server_tls")
+        self._address = await self._port.listen(config.meta.listen, tls)
         parts.provide("registry", registry)
         parts.provide("meta_address", self._address)
 

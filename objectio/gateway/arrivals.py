@@ -48,11 +48,11 @@ class Arrivals:
         address = self._address(host) if self._per_address_max else ""
         count = self._by_address.get(address, 0)
         if self.let_in >= self._connections_max:
-            self._refuse(host, f"there are {self.let_in} connections")
+            self._refuse(host, f"open in all: {self.let_in}")
             return None
         if address:
             if count >= self._per_address_max:
-                self._refuse(host, f"{count} connections are from there")
+                self._refuse(host, f"open from there: {count}")
                 return None
             self._by_address[address] = count + 1
         self.let_in += 1

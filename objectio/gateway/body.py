@@ -171,7 +171,11 @@ class Body:
             return b""
         if self._deadline is None:
             self._deadline = _Deadline(self._pace)
-        message = await self._deadline.guard(self._receive)
+        try:
+            message = await self._deadline.guard(self._receive)
+        except PayloadTimeout:
+            self._wire_size = None  # of which nobody waits for the rest
+            raise
         if message["type"] == "http.disconnect":
             self._wire_ended = True
             _raise_incomplete()

@@ -87,8 +87,9 @@ class HoldingTransport:
     def close(self) -> None:
         if self._held:
             self.write(b"")
+        first = not self._inner.is_closing()
         self._inner.close()
-        if self._inner.get_write_buffer_size():
+        if first and self._inner.get_write_buffer_size():
             self._watch()
 
 
@@ -102,6 +103,8 @@ class GatewayProtocol(HttpToolsProtocol):
     _counted_as: str | None = ""
     _taken_bytes = -1
     _taken_at = 0.0
+    _idle_after: Any = None
+    _idle_until = 0.0
 
     def __init__(self, *, patience: Patience, arrivals: Arrivals, **options: Any) -> None:
         super().__init__(**options)
@@ -134,8 +137,11 @@ class GatewayProtocol(HttpToolsProtocol):
         if not self._in_head:
             if self.cycle.response_complete and self.timeout_keep_alive_task is None:
                 # Bytes between two requests (blank lines, a discarded body) stop the idle timer.
-                self.timeout_keep_alive_task = self.loop.call_later(
-                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                if self._idle_after is not self.cycle:
+                    self._idle_after = self.cycle
+                    self._idle_until = self.loop.time() + self.timeout_keep_alive
+                self.timeout_keep_alive_task = self.loop.call_at(
+                    self._idle_until, self.timeout_keep_alive_handler
                 )
             return
         self._head_bytes += len(data)
@@ -201,12 +207,6 @@ class GatewayProtocol(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         self._head_timer = None
         self._refuse_head(b"408 Request Timeout")
-
-    def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size():  # it never took all of its response
-            self.transport.abort()
-        else:
-            super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
         """What followed a request is none. A request before it that has come whole is carried out
