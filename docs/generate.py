@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from objectio import builtin, hookspecs
-from objectio.cli.app import NAMESPACE, ObjectIOApp
+from objectio.cli.app import EXIT_CODES, NAMESPACE, ObjectIOApp
 from objectio.config.fields import Field, fields_of
 from objectio.config.load import RESERVED, SECTIONS
 from objectio.config.schema import DRIVER_TABLES, DiskSection
@@ -162,7 +162,9 @@ def cli_page() -> str:
         "Commands that print a list or one thing take `-f table|json|yaml|csv|value` (one thing:",
         "also `shell`) for the format and `-c COLUMN` for the columns.",
         "",
-        "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.",
+        "| exit code | |",
+        "| --- | --- |",
+        *(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()),
     ]
     for name, command in kernel_commands():
         parser = command(app, None, cmd_name=name).get_parser(f"objectio {name}")

@@ -1,7 +1,6 @@
 """The `objectio` program: finds the command, runs it, and turns errors into one sentence.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 what was asked for is not there, 4 not
-allowed, 130 interrupted, 141 reader went away.
+Exit codes are those of `EXIT_CODES`.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from objectio.errors import (
     ObjectIOError,
     PluginConflict,
     PluginNotFound,
+    Unavailable,
 )
 
 NAMESPACE: Final = "objectio.cli"
@@ -35,8 +35,19 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_NOT_FOUND: Final = 3
 EXIT_DENIED: Final = 4
+EXIT_UNAVAILABLE: Final = 5
 EXIT_INTERRUPTED: Final = 130
 EXIT_PIPE_CLOSED: Final = 141
+EXIT_CODES: Final = {
+    0: "done",
+    EXIT_FAILED: "failed, or refused by the state of things",
+    EXIT_USAGE: "wrong usage or configuration",
+    EXIT_NOT_FOUND: "what was asked for is not there",
+    EXIT_DENIED: "not allowed",
+    EXIT_UNAVAILABLE: "the server cannot be reached, or cannot do it now: try again",
+    EXIT_INTERRUPTED: "interrupted",
+    EXIT_PIPE_CLOSED: "whoever read the output went away",
+}
 
 log = logging.getLogger("objectio")
 
@@ -235,6 +246,8 @@ def _exit_code(error: Exception) -> int:
         return EXIT_USAGE
     if isinstance(error, NotFound):
         return EXIT_NOT_FOUND
+    if isinstance(error, Unavailable):
+        return EXIT_UNAVAILABLE
     return EXIT_DENIED if isinstance(error, AccessError) else EXIT_FAILED
 
 

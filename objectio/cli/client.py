@@ -1,11 +1,12 @@
 """Asking a running server: where it is, who asks, and what it answers.
 
     -e/--endpoint, OBJECTIO_ENDPOINT, or http://127.0.0.1:9000
-    --data DIR, OBJECTIO_ACCESS_KEY and OBJECTIO_SECRET_KEY, the AWS environment, the AWS profile, or
-    ./objectio-data/credentials.json: the first of these that has credentials is taken
+    --data DIR, OBJECTIO_TOKEN, OBJECTIO_ACCESS_KEY and OBJECTIO_SECRET_KEY, the AWS environment, the
+    AWS profile, or ./objectio-data/credentials.json: the first of these that has credentials is taken
 
-Requests are signed by SigV4. Where nothing has credentials they are not, which does for a server
-without authentication. Whatever goes wrong is one sentence.
+Requests are signed by SigV4, or show a bearer token (`objectio token create`) where that is what was
+found. Where nothing has credentials they do neither, which does for a server without authentication.
+Whatever goes wrong is one sentence.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 Headers = Sequence[tuple[bytes, bytes]]
 
 ENDPOINT_DEFAULT: Final = "http://127.0.0.1:9000"
+TOKEN_VARIABLE: Final = "OBJECTIO_TOKEN"  # noqa: S105
 DATA_DIR_DEFAULT: Final = Path("objectio-data")
+CONNECT_SECONDS: Final = 10.0
 TIMEOUT_SECONDS: Final = 300.0
 """Preparing and opening a large disk takes its time."""
 _ANSWER_BYTES_MAX: Final = 64 << 20
@@ -36,12 +39,14 @@ _OURS: Final = "x-objectio-request-id"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """`origin` says where they were found, for people. `session_token` is of temporary ones."""
+    """`origin` says where they were found, for people. `session_token` is of temporary ones; with a
+    `bearer` token there are no others."""
 
     access_key: str
     secret_key: str = field(repr=False)
     origin: str
     session_token: str = field(default="", repr=False)
+    bearer: str = field(default="", repr=False)
 
 
 def add_client_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +88,8 @@ def find_keys(data_dir: Path | None, environ: Mapping[str, str]) -> Keys | None:
     if data_dir is not None:
         return _from_directory(data_dir, must_exist=True)
     return (
-        _from_variables(
+        _from_token(environ)
+        or _from_variables(
             environ, "OBJECTIO_ACCESS_KEY", "OBJECTIO_SECRET_KEY", "OBJECTIO_SESSION_TOKEN"
         )
         or _from_variables(
@@ -92,6 +98,15 @@ def find_keys(data_dir: Path | None, environ: Mapping[str, str]) -> Keys | None:
         or _from_profile(environ)
         or _from_directory(DATA_DIR_DEFAULT, must_exist=False)
     )
+
+
+def _from_token(environ: Mapping[str, str]) -> Keys | None:
+    token = environ.get(TOKEN_VARIABLE, "")
+    if not token:
+        return None
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise _usage(f"{TOKEN_VARIABLE} holds no token: `objectio token create` makes one")
+    return Keys("", "", TOKEN_VARIABLE, bearer=token)
 
 
 def _from_variables(
@@ -160,9 +175,13 @@ def _usage(sentence: str) -> Exception:
 class Connection:
     """One address, to which one request at a time is sent, signed by `keys` if there are any."""
 
-    def __init__(self, endpoint: str, keys: Keys | None) -> None:
+    def __init__(
+        self, endpoint: str, keys: Keys | None, *, answer_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
+        """`answer_seconds` bounds how long nothing may come."""
         self.endpoint = endpoint.rstrip("/")
         self.keys = keys
+        self.answer_seconds = answer_seconds
         self._url = _parse(self.endpoint)
         self._open: http.client.HTTPConnection | None = None
 
@@ -185,9 +204,13 @@ class Connection:
             secure = self._url.scheme == "https"
             kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
             host = self._url.hostname or ""
-            self._open = kind(host, self._url.port, timeout=TIMEOUT_SECONDS)
+            self._open = kind(host, self._url.port, timeout=CONNECT_SECONDS)
         target = f"{path}?{query}" if query else path
         with self.guarded():
+            fresh = self._open.sock is None
+            if fresh:
+                self._open.connect()
+                self._open.sock.settimeout(self.answer_seconds)
             self._open.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
             for name, value in signed:
                 self._open.putheader(name, value)
@@ -229,6 +252,12 @@ class Connection:
     def unreachable(self, error: Exception) -> Exception:
         from objectio.errors import Unavailable
 
+        distrust = getattr(error, "verify_message", "")  # of ssl.SSLCertVerificationError
+        if distrust:
+            return Unavailable(
+                f"the certificate of {self.endpoint} is not trusted: {distrust}; SSL_CERT_FILE=FILE "
+                "names those who are"
+            )
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Unavailable(
             f"cannot reach {self.endpoint}: {why}; is the server running, and is this its "
@@ -247,6 +276,8 @@ class Connection:
         headers = [(b"host", self._url.netloc.rpartition("@")[2].encode()), *headers]
         if self.keys is None:
             return headers
+        if self.keys.bearer:  # RFC 6750 §2.1
+            return [*headers, (b"authorization", b"Bearer " + self.keys.bearer.encode())]
         from objectio.iam.canonical import EMPTY_SHA256
         from objectio.iam.credentials import root_credential
         from objectio.iam.signer import sign_request
@@ -263,8 +294,10 @@ class Connection:
 class Client:
     """`get` and `post` take a path below `/_admin/v1`, and return what its JSON says."""
 
-    def __init__(self, endpoint: str, keys: Keys | None) -> None:
-        self._connection = Connection(endpoint, keys)
+    def __init__(
+        self, endpoint: str, keys: Keys | None, *, answer_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
+        self._connection = Connection(endpoint, keys, answer_seconds=answer_seconds)
         self.endpoint = self._connection.endpoint
 
     def get(self, path: str) -> Any:
@@ -274,29 +307,47 @@ class Client:
         """`said` goes along as JSON."""
         return self._ask("POST", path, said)
 
+    def lines(self, path: str) -> Iterator[bytes]:
+        """Those of an answer that goes on, as they come, with their ends. It ends when the server ends
+        it."""
+        with contextlib.closing(self._connection) as connection:
+            answer = self._begin("GET", path, b"")
+            if answer.status >= 300:
+                with connection.guarded():
+                    body = answer.read(_ANSWER_BYTES_MAX)
+                self._read(answer, body)
+            while True:
+                with connection.guarded():
+                    line = answer.readline(_ANSWER_BYTES_MAX)
+                if not line:
+                    return
+                yield line
+
     def _ask(self, method: str, path: str, said: Mapping[str, Any] | None = None) -> Any:
         import json
-        from hashlib import sha256
 
         sent = b"" if said is None else json.dumps(said).encode()
-        headers = [(b"content-length", b"%d" % len(sent))] if method == "POST" else []
-        connection = self._connection
-        try:
-            digest = sha256(sent).hexdigest().encode()
-            connection.begin(method, f"/_admin/v1{path}", "", headers, content_sha256=digest)
-            if sent:
-                connection.send(sent)
-            answer = connection.answer()
+        with contextlib.closing(self._connection) as connection:
+            answer = self._begin(method, path, sent)
             with connection.guarded():
                 body = answer.read(_ANSWER_BYTES_MAX)
-        finally:
-            connection.close()
         return self._read(answer, body)
+
+    def _begin(self, method: str, path: str, sent: bytes) -> http.client.HTTPResponse:
+        from hashlib import sha256
+
+        headers = [(b"content-length", b"%d" % len(sent))] if method == "POST" else []
+        connection = self._connection
+        digest = sha256(sent).hexdigest().encode()
+        connection.begin(method, f"/_admin/v1{path}", "", headers, content_sha256=digest)
+        if sent:
+            connection.send(sent)
+        return connection.answer()
 
     def _read(self, answer: http.client.HTTPResponse, body: bytes) -> Any:
         import json
 
-        from objectio.errors import NotFound, ObjectIOError
+        from objectio.errors import NotFound, ObjectIOError, Unavailable
 
         try:
             said = json.loads(body)
@@ -312,7 +363,8 @@ class Client:
         message = str(said.get("error", {}).get("message", "")).rstrip(".")
         if answer.status in (401, 403):
             raise self._connection.refused(message)
-        kind = NotFound if answer.status == 404 else ObjectIOError
+        kinds = {404: NotFound, 429: Unavailable, 503: Unavailable}
+        kind = kinds.get(answer.status, ObjectIOError)
         raise kind(message or f"{self.endpoint} answers HTTP {answer.status}")
 
 

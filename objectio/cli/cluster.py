@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cliff import columns
 
-from objectio.cli.cells import Cell, Count, Text, cells
+from objectio.cli.cells import Cell, Count, Flag, Size, Text, cells
 from objectio.cli.client import add_client_arguments, connect
 from objectio.cli.command import Lister, Row, ShowOne
 
@@ -32,9 +32,21 @@ _MAP: Final[dict[str, Cell]] = {
     "epoch": Count,
     "osd": Count,
     "weight": Text,
-    "in": Text,
+    "in": Flag,
     "host": Text,
     "rack": Text,
+}
+_TOPOLOGY: Final[dict[str, Cell]] = {
+    "rack": Text,
+    "host": Text,
+    "osd": Count,
+    "node": Text,
+    "state": Text,
+    "membership": Text,
+    "weight": Text,
+    "capacity_bytes": Size,
+    "used_bytes": Size,
+    "path": Text,
 }
 
 
@@ -84,3 +96,28 @@ class ClusterMap(Lister):
             for osd in said["osds"]
         ]
         return tuple(_MAP), [cells(row, _MAP)[1] for row in rows]
+
+
+class ClusterTopology(Lister):
+    """List the disks by where they stand: racks, the hosts in them, and the disks of each.
+
+    The shards of an object are spread over what the pool takes as its failure domain, where there are
+    enough of these. `node` is the process that has the disk.
+    """
+
+    need_sort_by_cliff = False
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        add_client_arguments(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Row]]:
+        said = connect(parsed_args).get("/cluster/topology")
+        rows = [
+            {"rack": rack["rack"], "host": host["host"], **disk}
+            for rack in said["racks"]
+            for host in rack["hosts"]
+            for disk in host["disks"]
+        ]
+        return tuple(_TOPOLOGY), [cells(row, _TOPOLOGY)[1] for row in rows]

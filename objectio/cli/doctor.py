@@ -21,8 +21,8 @@ class Doctor(Lister):
     """Say what is wrong with a store, what that means for the data, and what to do.
 
     Exits with 0 if nothing is wrong or mends itself, 1 if somebody should do something, and 2 if data
-    is lost, cannot be had, or would be with one more failure; also with 1 if the server cannot be
-    asked. `-f json` and the other formats give the findings as rows.
+    is lost, cannot be had, or would be with one more failure; with 4 or 5 if the server cannot be asked.
+    `-f json` and the other formats give the findings as rows.
     """
 
     need_sort_by_cliff = False

@@ -1,11 +1,11 @@
-"""Commands about users, their access keys, and groups of them, of one account."""
+"""Commands about users and groups of them, of one account."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any, Final
 
-from objectio.cli.cells import Cell, Flag, Items, Moment, Text, cells
+from objectio.cli.cells import Cell, Items, Moment, Text, cells
 from objectio.cli.client import add_client_arguments, connect, escape
 from objectio.cli.command import Lister, Row, ShowOne
 
@@ -34,12 +34,6 @@ _GROUP: Final[dict[str, Cell]] = {
     "policies": Items,
     "inline_policies": Items,
 }
-_KEY: Final[dict[str, Cell]] = {
-    "access_key": Text,
-    "user": Text,
-    "active": Flag,
-    "created_ms": Moment,
-}
 
 
 def add_account_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +56,7 @@ def account_path(parsed_args: argparse.Namespace, *segments: str) -> str:
     return "/".join(("/accounts", account, *(escape(segment) for segment in segments)))
 
 
-class _Names(Lister):
+class Names(Lister):
     """Rows of an account."""
 
     need_sort_by_cliff = False
@@ -80,7 +74,7 @@ class _Names(Lister):
         return tuple(kinds), [cells(each, kinds)[1] for each in found]
 
 
-class _One(ShowOne):
+class One(ShowOne):
     """One of an account, or two that are put together."""
 
     takes: tuple[str, ...] = ()
@@ -88,6 +82,7 @@ class _One(ShowOne):
         "user": "the user's name",
         "group": "the group's name",
         "key": "the access key",
+        "role": "the role's name",
     }
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -104,7 +99,7 @@ class _One(ShowOne):
         return connect(parsed_args).post(account_path(parsed_args, *segments), said)
 
 
-class _New(_One):
+class _New(One):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("--path", default="/", metavar="PATH", help="in its ARN, as /staff/")
@@ -114,7 +109,7 @@ class _New(_One):
 # Users.
 
 
-class UserList(_Names):
+class UserList(Names):
     """List the users of an account."""
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Row]]:
@@ -134,7 +129,7 @@ class UserCreate(_New):
         return cells(self.order(parsed_args, "users", said=said), _ONE)
 
 
-class UserShow(_One):
+class UserShow(One):
     """Show a user: its groups, policies and access keys."""
 
     takes = ("user",)
@@ -145,7 +140,32 @@ class UserShow(_One):
         return cells({**said, "keys": keys}, _USER)
 
 
-class UserDelete(_One):
+class UserUpdate(One):
+    """Give a user another name, or another path in its ARN.
+
+    Its keys, groups and policies stay. Policies that name it by its ARN do not follow: they are about
+    whoever has that name.
+    """
+
+    takes = ("user",)
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--name", metavar="NAME", help="its new name")
+        parser.add_argument("--path", metavar="PATH", help="in its ARN, as /staff/")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+        from objectio.errors import ConfigError
+
+        wanted = {"name": parsed_args.name, "path": parsed_args.path}
+        said = {name: value for name, value in wanted.items() if value is not None}
+        if not said or not all(said.values()):
+            raise ConfigError("say what to change: --name NAME, --path PATH, or both")
+        return cells(self.order(parsed_args, "users", parsed_args.user, "update", said=said), _ONE)
+
+
+class UserDelete(One):
     """Delete a user. Refused while it has access keys or policies or is in a group."""
 
     takes = ("user",)
@@ -154,78 +174,10 @@ class UserDelete(_One):
         return cells(self.order(parsed_args, "users", parsed_args.user, "delete"), _ONE)
 
 
-# Access keys.
-
-
-class KeyList(_Names):
-    """List the access keys of a user."""
-
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser = super().get_parser(prog_name)
-        parser.add_argument("user", metavar="USER", help="the user's name")
-        return parser
-
-    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Row]]:
-        return self.rows(parsed_args, _KEY, "users", parsed_args.user, "keys")
-
-
-class KeyCreate(_One):
-    """Make an access key of a user, and show its secret: the only time.
-
-    A user has two at most, so that a new one can take the place of an old one: make it, move clients
-    over, disable the old one, delete it.
-    """
-
-    takes = ("user",)
-
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser = super().get_parser(prog_name)
-        parser.add_argument("--access-key", default="", metavar="KEY", help="not one that is made")
-        parser.add_argument("--secret-key", default="", metavar="SECRET", help="likewise")
-        return parser
-
-    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
-        given = {"access_key": parsed_args.access_key, "secret_key": parsed_args.secret_key}
-        said = self.order(parsed_args, "users", parsed_args.user, "keys", said=given)
-        shown: dict[str, Cell] = {"access_key": Text, "secret_key": Text, **_KEY}
-        return cells(said, shown)
-
-
-class _KeyOrder(_One):
-    takes = ("user", "key")
-    verb = ""
-    kinds: dict[str, Cell] = _KEY
-
-    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
-        said = self.order(
-            parsed_args, "users", parsed_args.user, "keys", parsed_args.key, self.verb
-        )
-        return cells(said, self.kinds)
-
-
-class KeyDelete(_KeyOrder):
-    """Delete an access key for good."""
-
-    verb = "delete"
-    kinds = {"access_key": Text, "user": Text}
-
-
-class KeyEnable(_KeyOrder):
-    """Let an access key sign requests again."""
-
-    verb = "enable"
-
-
-class KeyDisable(_KeyOrder):
-    """Let an access key sign nothing until it is enabled again."""
-
-    verb = "disable"
-
-
 # Groups.
 
 
-class GroupList(_Names):
+class GroupList(Names):
     """List the groups of an account."""
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Row]]:
@@ -242,7 +194,7 @@ class GroupCreate(_New):
         return cells(self.order(parsed_args, "groups", said=said), _ONE)
 
 
-class GroupShow(_One):
+class GroupShow(One):
     """Show a group: its users and policies."""
 
     takes = ("group",)
@@ -251,7 +203,7 @@ class GroupShow(_One):
         return cells(self.ask(parsed_args, "groups", parsed_args.group), _GROUP)
 
 
-class GroupDelete(_One):
+class GroupDelete(One):
     """Delete a group. Refused while it has users or policies."""
 
     takes = ("group",)
@@ -260,7 +212,7 @@ class GroupDelete(_One):
         return cells(self.order(parsed_args, "groups", parsed_args.group, "delete"), _ONE)
 
 
-class _Membership(_One):
+class _Membership(One):
     takes = ("group", "user")
     verb = ""
 
@@ -283,7 +235,7 @@ class GroupRemoveUser(_Membership):
     verb = "remove"
 
 
-class GroupUserGroups(_Names):
+class GroupUserGroups(Names):
     """List the groups that a user is in."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -1,26 +1,15 @@
-"""Commands about policies: what users and groups may do, and what a policy would say."""
+"""Commands about policies: what users, groups and roles may do, and what a policy would say."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any, Final
 
-from cliff import columns
-
 from objectio.cli.cells import Cell, Flag, Items, Moment, Text, cells
 from objectio.cli.client import connect
 from objectio.cli.command import Lister, Row, ShowOne
+from objectio.cli.documents import Document, key_values, read_document, usage
 from objectio.cli.identity import account_path, add_account_arguments
-
-
-class Document(columns.FormattableColumn[Any]):
-    """A policy: written out for people, as it is for programs."""
-
-    def human_readable(self) -> str:
-        import json
-
-        return json.dumps(self._value, indent=2)
-
 
 _LISTED: Final[dict[str, Cell]] = {"name": Text, "arn": Text, "built_in": Flag, "description": Text}
 _SHOWN: Final[dict[str, Cell]] = {
@@ -41,22 +30,54 @@ _RESULT: Final[dict[str, Cell]] = {
 }
 
 
+_HELD: Final[dict[str, Cell]] = {"name": Text, "arn": Text, "inline": Flag}
+_INLINE: Final[dict[str, Cell]] = {"name": Text, "account": Text, "kind": Text, "holder": Text}
+_HOLDERS: Final = ("user", "group", "role")
+
+
+def _add_holder(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """`--user`, `--group` and `--role`, of which one may be given, or must."""
+    holder = parser.add_mutually_exclusive_group(required=required)
+    for kind in _HOLDERS:
+        holder.add_argument(f"--{kind}", metavar=kind.upper(), help=f"the {kind}'s name")
+
+
+def _holder(parsed_args: argparse.Namespace) -> tuple[str, str] | None:
+    """(kind, name) of who is meant."""
+    for kind in _HOLDERS:
+        name = getattr(parsed_args, kind)
+        if name is not None:
+            return kind, name
+    return None
+
+
 class PolicyList(Lister):
     """List the policies of an account, and those that are there from the beginning.
 
-    Those of single users and groups ("inline") are shown at these.
+    With --user, --group or --role: those that it has. Such as are its alone ("inline") have no ARN.
     """
 
     need_sort_by_cliff = False
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
+        _add_holder(parser)
         add_account_arguments(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Row]]:
-        found = connect(parsed_args).get(account_path(parsed_args, "policies"))["policies"]
-        return tuple(_LISTED), [cells(each, _LISTED)[1] for each in found]
+        holder = _holder(parsed_args)
+        if holder is None:
+            found = connect(parsed_args).get(account_path(parsed_args, "policies"))["policies"]
+            return tuple(_LISTED), [cells(each, _LISTED)[1] for each in found]
+        kind, name = holder
+        said = connect(parsed_args).get(account_path(parsed_args, f"{kind}s", name))
+        rows = [
+            {"name": arn.rpartition("/")[2], "arn": arn, "inline": False}
+            for arn in said["policies"]
+        ]
+        rows += [{"name": each, "arn": "", "inline": True} for each in said["inline_policies"]]
+        return tuple(_HELD), [cells(row, _HELD)[1] for row in rows]
 
 
 class _One(ShowOne):
@@ -69,16 +90,43 @@ class _One(ShowOne):
         return parser
 
 
-class PolicyShow(_One):
-    """Show a policy with its document."""
+class _OneOrInline(_One):
+    """Of the account; or, with a holder, of that alone."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        _add_holder(parser)
+        return parser
+
+    @staticmethod
+    def path(parsed_args: argparse.Namespace, *verb: str) -> str:
+        holder = _holder(parsed_args)
+        if holder is None:
+            return account_path(parsed_args, "policies", parsed_args.policy, *verb)
+        return _inline_path(parsed_args, holder, *verb)
+
+
+def _inline_path(parsed_args: argparse.Namespace, holder: tuple[str, str], *verb: str) -> str:
+    kind, name = holder
+    return account_path(parsed_args, f"{kind}s", name, "inline-policies", parsed_args.policy, *verb)
+
+
+class PolicyShow(_OneOrInline):
+    """Show a policy with its document.
+
+    With --user, --group or --role: the one of that name that is its alone.
+    """
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
-        path = account_path(parsed_args, "policies", parsed_args.policy)
-        return cells(connect(parsed_args).get(path), _WHOLE)
+        kinds = {**_INLINE, "document": Document} if _holder(parsed_args) else _WHOLE
+        return cells(connect(parsed_args).get(self.path(parsed_args)), kinds)
 
 
 class PolicyCreate(_One):
-    """Make a policy of a document in JSON, which says what its holders may do."""
+    """Make a policy of a document in JSON, which says what its holders may do.
+
+    `objectio policy attach` gives it to them, `objectio policy put` writes one for a single holder.
+    """
 
     help = "its name"
 
@@ -92,7 +140,7 @@ class PolicyCreate(_One):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
         said = {
             "name": parsed_args.policy,
-            "document": _read(parsed_args.file),
+            "document": read_document(parsed_args.file),
             "description": parsed_args.description,
             "path": parsed_args.path,
         }
@@ -100,12 +148,38 @@ class PolicyCreate(_One):
         return cells(connect(parsed_args).post(path, said), _WHOLE)
 
 
-class PolicyDelete(_One):
-    """Delete a policy. Refused while anyone has it."""
+class PolicyPut(_One):
+    """Put a policy into one user, group or role alone, in place of its one of that name.
+
+    Such a policy ("inline") can be given to nobody else. `objectio policy show`, `list` and `delete` find
+    it with the same --user, --group or --role.
+    """
+
+    help = "its name"
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("file", metavar="FILE", help="the document; - is the standard input")
+        _add_holder(parser, required=True)
+        return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
-        path = account_path(parsed_args, "policies", parsed_args.policy, "delete")
-        return cells(connect(parsed_args).post(path), _SHOWN)
+        holder = _holder(parsed_args)
+        assert holder is not None
+        said = {"document": read_document(parsed_args.file)}
+        path = _inline_path(parsed_args, holder)
+        return cells(connect(parsed_args).post(path, said), {**_INLINE, "document": Document})
+
+
+class PolicyDelete(_OneOrInline):
+    """Delete a policy. Refused while anyone has it.
+
+    With --user, --group or --role: the one of that name that is its alone.
+    """
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+        kinds = _INLINE if _holder(parsed_args) else _SHOWN
+        return cells(connect(parsed_args).post(self.path(parsed_args, "delete")), kinds)
 
 
 class _ToHolder(_One):
@@ -113,26 +187,27 @@ class _ToHolder(_One):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        holder = parser.add_mutually_exclusive_group(required=True)
-        holder.add_argument("--user", metavar="USER", help="the user's name")
-        holder.add_argument("--group", metavar="GROUP", help="the group's name")
+        _add_holder(parser, required=True)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
-        kind = "group" if parsed_args.user is None else "user"
-        holder = (f"{kind}s", getattr(parsed_args, kind))
-        path = account_path(parsed_args, *holder, "policies", parsed_args.policy, self.verb)
+        holder = _holder(parsed_args)
+        assert holder is not None
+        kind, name = holder
+        path = account_path(
+            parsed_args, f"{kind}s", name, "policies", parsed_args.policy, self.verb
+        )
         return cells(connect(parsed_args).post(path), {kind: Text, "policies": Items})
 
 
 class PolicyAttach(_ToHolder):
-    """Give a policy to a user or a group."""
+    """Give a policy to a user, a group or a role."""
 
     verb = "attach"
 
 
 class PolicyDetach(_ToHolder):
-    """Take a policy away from a user or a group."""
+    """Take a policy away from a user, a group or a role."""
 
     verb = "detach"
 
@@ -179,16 +254,16 @@ class PolicySimulate(Lister):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Row]]:
         if not parsed_args.user and not parsed_args.document:
-            raise _usage("say whose policies: --user USER, or --document FILE, or both")
+            raise usage("say whose policies: --user USER, or --document FILE, or both")
         said: dict[str, Any] = {
             "user": parsed_args.user,
-            "documents": [_read(file) for file in parsed_args.document],
+            "documents": [read_document(file) for file in parsed_args.document],
             "actions": parsed_args.action,
             "resources": parsed_args.resource or ["*"],
             "context": _context(parsed_args.context),
         }
         if parsed_args.bucket_policy:
-            said["resource_policy"] = _read(parsed_args.bucket_policy)
+            said["resource_policy"] = read_document(parsed_args.bucket_policy)
         found = connect(parsed_args).post(account_path(parsed_args, "simulate"), said)["results"]
         self._all_allowed = all(each["allowed"] for each in found)
         return tuple(_RESULT), [cells(each, _RESULT)[1] for each in found]
@@ -196,25 +271,6 @@ class PolicySimulate(Lister):
 
 def _context(words: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for word in words:
-        key, given, value = word.partition("=")
-        if not given or not key:
-            raise _usage(f"--context KEY=VALUE, not {word!r}")
+    for key, value in key_values(words, "--context"):
         found.setdefault(key, []).append(value)
     return found
-
-
-def _read(file: str) -> str:
-    import sys
-    from pathlib import Path
-
-    try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
-    except UnicodeDecodeError:
-        raise _usage(f"{file} is not text in UTF-8") from None
-
-
-def _usage(sentence: str) -> Exception:
-    from objectio.errors import ConfigError
-
-    return ConfigError(sentence)

@@ -58,6 +58,10 @@ class S3:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    @property
+    def endpoint(self) -> str:
+        return self._connection.endpoint
+
     def head(self, where: Where) -> Mapping[str, str]:
         """The headers of an object, names in lower case."""
         query = _query({"versionId": where.version_id})
@@ -68,9 +72,10 @@ class S3:
             # It says nothing more; a GET would, and may do no more or less.
             with closing(self._connection) as connection:
                 connection.begin("GET", where.path, query)
-                again = connection.answer()
-                said = again.read(_ANSWER_BYTES_MAX) if again.status >= 300 else b""
-            raise self._failure(answer.status, said, where)
+                answer = connection.answer()
+                said = answer.read(_ANSWER_BYTES_MAX) if answer.status >= 300 else b""
+            if answer.status != 200:
+                raise self._failure(answer.status, said, where)
         return {name.lower(): value for name, value in answer.getheaders()}
 
     def get(
@@ -163,6 +168,21 @@ class S3:
                 return
             wanted["continuation-token"] = token
 
+    def parts(self, where: Where, upload_id: str) -> Iterator[tuple[int, str]]:
+        """The numbers and ETags of what has been uploaded. Raises `NotFound` if the upload is not
+        there."""
+        wanted = {"uploadId": upload_id}
+        while True:
+            page = self.order("GET", where, wanted)
+            if page is None:
+                return
+            for each in page.findall("Part"):
+                yield int(_text(each, "PartNumber")), _text(each, "ETag").strip('"')
+            marker = _text(page, "NextPartNumberMarker")
+            if _text(page, "IsTruncated") != "true" or not marker:
+                return
+            wanted["part-number-marker"] = marker
+
     def _send(
         self,
         method: str,
@@ -198,6 +218,11 @@ class S3:
             return NotFound(
                 f"there is no bucket {where.bucket}; `objectio bucket create {where.bucket}` "
                 "makes it"
+            )
+        if not code and 400 <= status < 500:
+            return ObjectIOError(
+                f"{self._connection.endpoint} does not serve S3 (HTTP {status}): is it the address of "
+                "a gateway (-e, OBJECTIO_ENDPOINT)?"
             )
         if status == 404:
             what = f"version {where.version_id} of " if where.version_id else ""

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from objectio.testing.shapes import make_server
+
+_MAIN = "import sys; from objectio.cli.app import main; sys.exit(main())"
 
 
 @pytest.fixture
@@ -40,3 +46,38 @@ def connect():
             return stack.enter_context(contextlib.closing(client))
 
         yield make
+
+
+@pytest.fixture
+def objectio(server, tmp_path):
+    """`objectio(*words, code=0, keys=None, stdin="", **variables)` → (what it wrote, what it complained
+    of); as the root, or with the keys that were made for somebody."""
+
+    def run(*words, code=0, keys=None, stdin="", **variables):
+        clean = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        env = {**clean, "HOME": str(tmp_path), "OBJECTIO_ENDPOINT": server.endpoint}
+        if keys is None:
+            words += ("--data", str(server.data_dir))
+        else:
+            names = ("OBJECTIO_ACCESS_KEY", "OBJECTIO_SECRET_KEY", "OBJECTIO_SESSION_TOKEN")
+            env |= dict(zip(names, keys, strict=False))
+        env |= variables
+        done = subprocess.run(
+            [sys.executable, "-c", _MAIN, *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=env,
+            input=stdin,
+            timeout=120,
+        )
+        assert done.returncode == code, done
+        assert done.stderr.count("\n") == (1 if done.stderr else 0), "one sentence"
+        return done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def show(objectio):
+    return lambda *words, **more: json.loads(objectio(*words, "-f", "json", **more)[0])

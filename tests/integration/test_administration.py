@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -15,48 +12,12 @@ from objectio.testing.shapes import SHAPES_SLOW, make_server
 for needed in ("objectio_api_admin", "objectio_api_s3", "objectio_kv_lmdb"):
     pytest.importorskip(needed, reason=f"{needed} is not installed")
 
-_MAIN = "import sys; from objectio.cli.app import main; sys.exit(main())"
-
 
 @pytest.fixture(scope="module", params=SHAPES_SLOW)
 def server(request, tmp_path_factory):
     with contextlib.ExitStack() as stack:
         data_dir = tmp_path_factory.mktemp("server") / "data"
         yield stack.enter_context(make_server(data_dir, shape=request.param))
-
-
-@pytest.fixture
-def objectio(server, tmp_path):
-    """`objectio(*words, code=0, keys=None, stdin="")` → (what it wrote, what it complained of); as the
-    root, or with the keys that were made for somebody."""
-
-    def run(*words, code=0, keys=None, stdin=""):
-        clean = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        env = {**clean, "HOME": str(tmp_path), "OBJECTIO_ENDPOINT": server.endpoint}
-        if keys is None:
-            words += ("--data", str(server.data_dir))
-        else:
-            names = ("OBJECTIO_ACCESS_KEY", "OBJECTIO_SECRET_KEY", "OBJECTIO_SESSION_TOKEN")
-            env |= dict(zip(names, keys, strict=False))
-        done = subprocess.run(
-            [sys.executable, "-c", _MAIN, *words],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=env,
-            input=stdin,
-            timeout=120,
-        )
-        assert done.returncode == code, done
-        assert done.stderr.count("\n") == (1 if done.stderr else 0), "one sentence"
-        return done.stdout, done.stderr
-
-    return run
-
-
-@pytest.fixture
-def show(objectio):
-    return lambda *words, **more: json.loads(objectio(*words, "-f", "json", **more)[0])
 
 
 @pytest.fixture
@@ -116,20 +77,30 @@ def test_temporary_credentials(objectio, show, user, server):
     show("bucket", "delete", "short")
 
 
-def test_nobody_but_the_root_administers(objectio, user):
+OPERATORS = (
+    ("user", "list"),
+    ("key", "create", "ann"),
+    ("policy", "list"),
+    ("role", "list"),
+    ("group", "list"),
+    ("bucket", "list"),
+    ("bucket", "create", "mine"),
+    ("policy", "simulate", "--user", "ann", "--action", "s3:GetObject"),
+    ("disk", "list"),
+    ("node", "list"),
+    ("cluster", "topology"),
+    ("user", "update", "ann", "--name", "root"),
+)
+
+
+def test_who_administers(objectio, show, user):
     ann = user("ann")
-    objectio("policy", "attach", "admin", "--user", "ann")
-    for words in (
-        ("user", "list"),
-        ("key", "create", "ann"),
-        ("policy", "list"),
-        ("group", "list"),
-        ("bucket", "list"),
-        ("bucket", "create", "mine"),
-        ("policy", "simulate", "--user", "ann", "--action", "s3:GetObject"),
-        ("disk", "list"),
-    ):
+    objectio("policy", "attach", "readwrite", "--user", "ann")
+    for words in OPERATORS:
         assert "This identity may not do that" in objectio(*words, keys=ann, code=4)[1]
+    objectio("policy", "attach", "admin", "--user", "ann")
+    assert show("user", "list", keys=ann)[0]["name"] == "ann"
+    assert show("node", "list", keys=ann)
 
 
 def test_keys_are_rotated(objectio, show, user):
@@ -239,11 +210,102 @@ def test_buckets(objectio, show):
     assert "there is no bucket locked" in objectio("bucket", "show", "locked", code=3)[1]
 
 
+def test_a_user_gets_another_name(objectio, show, user):
+    keys = user("old")
+    show("policy", "attach", "readonly", "--user", "old")
+    show("bucket", "create", "named")
+    changed = show("user", "update", "old", "--name", "new", "--path", "/staff/")
+    assert changed["arn"] == "arn:aws:iam::000000000000:user/staff/new"
+    shown = show("user", "show", "new")
+    assert (shown["keys"], shown["id"]) == ([keys[0]], changed["id"])
+    objectio("object", "list", "named", keys=keys)
+    assert "cannot be found" in objectio("user", "show", "old", code=3)[1]
+    assert show("user", "update", "new", "--name", "old", "--path", "/")["name"] == "old"
+    show("bucket", "delete", "named")
+
+
+READS = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "*"}
+ANYBODY = {
+    "Effect": "Allow",
+    "Principal": {"AWS": "arn:aws:iam::000000000000:user/eve"},
+    "Action": "sts:AssumeRole",
+}
+
+
+def document(statement):
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+@pytest.mark.parametrize("kind", ["user", "group", "role"])
+def test_a_policy_of_one_holder_alone(objectio, show, kind):
+    made = ("--trust", "-") if kind == "role" else ()
+    show(kind, "create", "holder", *made, stdin=document(ANYBODY))
+    of = (f"--{kind}", "holder")
+    assert show("policy", "list", *of) == []
+    put = show("policy", "put", "Own", "-", *of, stdin=document(READS))
+    assert (put["kind"], put["holder"], put["document"]["Statement"]) == (kind, "holder", [READS])
+    denies = {**READS, "Effect": "Deny"}
+    show("policy", "put", "Own", "-", *of, stdin=document(denies))
+    assert show("policy", "show", "Own", *of)["document"]["Statement"] == [denies]
+    show("policy", "attach", "readonly", *of)
+    listed = [(each["name"], each["inline"]) for each in show("policy", "list", *of)]
+    assert listed == [("readonly", False), ("Own", True)]
+    assert "inline policy Own" in objectio(kind, "delete", "holder", code=1)[1]
+    assert "there is no policy Own" in objectio("policy", "show", "Own", code=3)[1]
+    show("policy", "delete", "Own", *of)
+    objectio("policy", "show", "Own", *of, code=3)
+    show("policy", "detach", "readonly", *of)
+    show(kind, "delete", "holder")
+
+
+def test_a_role_is_taken_on(objectio, show, user, server):
+    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+    pytest.importorskip("objectio_api_iam", reason="objectio_api_iam is not installed")
+    eve = user("eve")
+    show("bucket", "create", "roles")
+    made = show("role", "create", "reader", "--trust", "-", "--tag", "a=b", stdin=document(ANYBODY))
+    assert (made["tags"], made["session_seconds_max"]) == ({"a": "b"}, 3600)
+    show("policy", "put", "reads", "-", "--role", "reader", stdin=document(READS))
+    where = server.s3_settings() | {"aws_access_key_id": eve[0], "aws_secret_access_key": eve[1]}
+    assume = {"RoleArn": made["arn"], "RoleSessionName": "eve"}
+    with contextlib.closing(boto3.client("sts", **where)) as sts:
+        given = sts.assume_role(**assume)["Credentials"]
+        changed = show(
+            "role",
+            "update",
+            "reader",
+            "--trust",
+            "-",
+            stdin=document({**ANYBODY, "Effect": "Deny"}),
+        )
+        assert changed["trust_policy"]["Statement"][0]["Effect"] == "Deny"
+        with pytest.raises(sts.exceptions.ClientError, match="AccessDenied"):
+            sts.assume_role(**assume)
+    keys = given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
+    objectio("object", "list", "roles", keys=keys)
+    objectio("object", "put", "roles", "key", stdin="text", keys=keys, code=4)
+    shown = show(
+        "role", "update", "reader", "--description", "reads", "--session-seconds-max", "7200"
+    )
+    assert (shown["description"], shown["session_seconds_max"]) == ("reads", 7200)
+    assert [each["name"] for each in show("role", "list")] == ["reader"]
+    show("policy", "delete", "reads", "--role", "reader")
+    show("role", "delete", "reader")
+    assert "reader" in objectio("role", "show", "reader", code=3)[1]
+    show("bucket", "delete", "roles")
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("user", "show", ""),
         ("user", "list", "--account", "12"),
+        ("user", "update", "ann"),
+        ("user", "update", "ann", "--name", ""),
+        ("role", "update", "reader"),
+        ("role", "create", "reader", "--trust", "/dev/null", "--tag", "novalue"),
+        ("policy", "put", "own", "-", "--user", ""),
+        ("node", "show", ""),
         ("bucket", "show", "a/b"),
         ("policy", "simulate", "--action", "s3:GetObject"),
         ("policy", "simulate", "--user", "u", "--action", "s3:GetObject", "--context", "x"),

@@ -13,7 +13,7 @@ import pytest
 import objectio
 from objectio.cli.app import main
 from objectio.cli.command import Command
-from objectio.errors import AccessDenied, ConfigError, NotEmpty, NotFound
+from objectio.errors import AccessDenied, ConfigError, NotEmpty, NotFound, Unavailable
 from objectio.testing.brokenplugins import install
 
 HERE = "objectio_test_commands"
@@ -49,6 +49,11 @@ class Denied(Command):
         raise AccessDenied("the server refuses")
 
 
+class Waits(Command):
+    def take_action(self, parsed_args):
+        raise Unavailable("cannot reach the server")
+
+
 class Misconfigured(Command):
     def take_action(self, parsed_args):
         raise ConfigError("gateway.lisen: unknown key")
@@ -77,7 +82,7 @@ class Code(Command):
 @pytest.fixture(autouse=True)
 def commands(tmp_path, monkeypatch):
     """A distribution that brings the commands above, and some that cannot be loaded."""
-    kinds = (Fine, Fails, Misses, Denied, Misconfigured, Crashes, Interrupted, Pipe, Code)
+    kinds = (Fine, Fails, Misses, Denied, Waits, Misconfigured, Crashes, Interrupted, Pipe, Code)
     entries = {f"demo_{kind.__name__.lower()}": f"{HERE}:{kind.__name__}" for kind in kinds}
     entries["demo_unimportable"] = "objectio.testing.brokenplugins.import_error:Nothing"
     entries["demo_twice"] = f"{HERE}:Fine"
@@ -99,6 +104,7 @@ def test_a_command_runs_and_may_give_an_exit_code(capsys):
         ("fails", 1, "objectio: bucket 'x' is not empty\n"),
         ("misses", 3, "objectio: bucket 'x' does not exist\n"),
         ("denied", 4, "objectio: the server refuses\n"),
+        ("waits", 5, "objectio: cannot reach the server\n"),
         ("misconfigured", 2, "objectio: gateway.lisen: unknown key\n"),
         ("crashes", 1, "objectio: internal error: KeyError: 'key'; --debug shows where\n"),
         ("interrupted", 130, ""),
@@ -219,7 +225,8 @@ def test_every_command_of_the_kernel_loads():
 
 
 def test_a_process_starts_quickly_and_writes_no_cache(tmp_path):
-    program = "import sys; from objectio.cli.app import main; code = main(['config', 'show']); "
+    program = "import sys; from objectio.cli.app import main; "
+    program += "code = main(['user', 'list', '-e', 'http://127.0.0.1:1']); assert code == 5; "
     program += "print([m for m in ('cmd2', 'uvicorn', 'lmdb', 'asyncio') if m in sys.modules])"
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     done = subprocess.run(
