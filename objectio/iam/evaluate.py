@@ -136,7 +136,7 @@ def evaluate(question: Question) -> Decision:
     if identity.is_root:
         return Decision(True, "root of the cluster")
     action = question.action.lower()
-    asked = Asked(identity, action, question.resource, Lookup(question.values))
+    asked = Asked(identity, action, question.resource, Lookup(question.values), question.owner)
     if (reason := _beyond_key(asked)) is not None:
         return Decision(False, reason)
     own = bool(identity.canonical_id) and identity.canonical_id == question.owner

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from objectio.abc.api import Identity
-from objectio.iam.arns import ADMIN_SERVICE
+from objectio.iam.arns import ADMIN_SERVICE, translate
 from objectio.iam.callers import Callers, Grade, parse_callers
 from objectio.iam.conditions import Condition, compile_condition
 from objectio.iam.patterns import (
@@ -65,12 +65,14 @@ _OF_ADMIN: Final = f"{ADMIN_SERVICE}:"
 
 
 class Asked(NamedTuple):
-    """What a statement is compared with. `action` is in lower case."""
+    """What a statement is compared with. `action` is in lower case, `owner` the canonical id of the
+    account that the resource belongs to."""
 
     identity: Identity
     action: str
     resource: str
     lookup: Lookup
+    owner: str = ""
 
 
 class Answer(NamedTuple):
@@ -97,7 +99,7 @@ class Statement:
 
     def ask(self, asked: Asked) -> Grade:
         """`Grade.NONE` if it does not apply."""
-        grade = self._grade(asked.identity)
+        grade = self._grade(asked.identity, asked.owner)
         if grade is Grade.NONE:
             return grade
         lookup = asked.lookup
@@ -114,12 +116,12 @@ class Statement:
             return Grade.NONE
         return grade if all(item.holds(lookup) for item in self.conditions) else Grade.NONE
 
-    def _grade(self, identity: Identity) -> Grade:
+    def _grade(self, identity: Identity, owner: str) -> Grade:
         if self.principals is None:
             return Grade.DIRECT
         if self.not_principals:
-            return Grade.NONE if self.principals.covers(identity) else Grade.DIRECT
-        return self.principals.grade(identity)
+            return Grade.NONE if self.principals.covers(identity, owner) else Grade.DIRECT
+        return self.principals.grade(identity, owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +285,7 @@ class _Reader:
             return (_ANYWHERE,), False
         value, turned = _one_of(source, "Resource", "NotResource")
         patterns = []
-        for text in _texts(value, "Resource"):
+        for text in map(translate, _texts(value, "Resource")):
             self._spend(text)
             pattern = compile_pattern(text, variables=self._variables)
             self._check_resource(text)
@@ -322,6 +324,8 @@ class _Reader:
                 raise MalformedPolicy(f"Condition {operator} must be an object")
             for key, value in by_key.items():
                 values = _scalars(value, key)
+                if _is_of_arns(operator, key):
+                    values = [translate(text) for text in values]
                 for text in values:
                     self._spend(text)
                 condition = compile_condition(
@@ -334,6 +338,11 @@ class _Reader:
                 self.keys |= condition.keys
                 conditions.append(condition)
         return tuple(conditions)
+
+
+def _is_of_arns(operator: str, key: str) -> bool:
+    """Not so a tag: what stands there is nobody's name but its own."""
+    return "/" not in key and ("arn" in operator.lower() or key.lower().endswith("arn"))
 
 
 def _one_of(source: Mapping[str, Any], name: str, turned: str) -> tuple[Any, bool]:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from objectio.abc.api import Identity
 from objectio.errors import InvalidRequest
-from objectio.iam.arns import ADMIN_SERVICE
+from objectio.iam.arns import ADMIN_SERVICE, translate
 from objectio.iam.credentials import ROOT_CANONICAL_ID
 from objectio.iam.evaluate import Question, evaluate
 from objectio.iam.policy import Asked, Lookup, Policy, Values
@@ -87,8 +87,9 @@ def _ask(
         return Simulated(action, resource, identity.is_root, ROOT_ONLY, ())
     at = of_resource if service == "s3" else None
     owner = ROOT_CANONICAL_ID if service == ADMIN_SERVICE else identity.canonical_id
-    decision = evaluate(Question(identity, action, resource, owner, lambda: values, at))
-    asked = Asked(identity, action.lower(), resource, Lookup(lambda: values))
+    named = translate(resource)
+    decision = evaluate(Question(identity, action, named, owner, lambda: values, at))
+    asked = Asked(identity, action.lower(), named, Lookup(lambda: values), owner)
     answers = {name: policy.ask(asked) for name, policy in compiled.items()}
     if at is not None:
         answers[OF_RESOURCE] = at.ask(asked)

@@ -173,6 +173,26 @@ async def test_escalation_a_denial_wins_over_everything(world):
         assert (await world("GET", "/annas/key", by)).status == 403
 
 
+async def test_escalation_a_name_without_an_account_is_nobody_elsewhere(world):
+    """A bucket policy that names a user in the short spelling means one of its own account: anybody can
+    have a user of any name."""
+    statement = {"Effect": "Allow", "Principal": {"OBIO": ["arn:obio:iam::user/user"]}}
+    statement |= {"Action": ["s3:GetObject"], "Resource": ["arn:obio:s3:::annas/*"]}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]}).encode()
+    assert (await world("PUT", "/annas?policy", world.anna, body=document)).status == 204
+    assert json.loads((await world("GET", "/annas?policy", world.anna)).body) == json.loads(
+        document
+    )
+    everything = '{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
+    mallory = await world.make_user(world.berts_account, "user", everything)
+    operator = await world.make_user("000000000000", "user", everything)
+    assert (await world("GET", "/annas/key", world.user)).status == 200
+    for by in (mallory, operator, world.bert, None):
+        assert (await world("GET", "/annas/key", by)).status == 403
+    other = document.replace(b":::annas", b":::berts")
+    assert (await world("PUT", "/annas?policy", world.anna, body=other)).code == "MalformedPolicy"
+
+
 # Copy sources.
 
 
