@@ -285,6 +285,7 @@ S3: Final = Dashboard(
             "Mean size of a body",
             "bytes",
             (mean(RECEIVED, more='operation="PutObject"', count=REQUESTS), "PutObject"),
+            (mean(RECEIVED, more='operation="UploadPart"', count=REQUESTS), "UploadPart"),
             (mean(SENT, more='operation="GetObject"', count=REQUESTS), "GetObject"),
         ),
         graph(

@@ -150,6 +150,7 @@ class Access:
     public       True for the rare operation that needs no credentials at all (health), and for one
                  whose handler asks by `Request.trust`, since what it touches stands in the body
     service      which the signature must be for
+    name         what it is called in metrics ("HeadObject"), if not as its action ("s3:GetObject")
     bearer       the audience of the bearer tokens (RFC 6750) that may stand in place of a signature;
                  "": none may
     payload      True if the body is object data, to be streamed; else the gate verifies the
@@ -167,6 +168,7 @@ class Access:
     conditions: Callable[[], Mapping[str, Sequence[str]]] | None = None
     service: str = "s3"
     bearer: str = ""
+    name: str = ""
 
 
 class RequestBody(Payload, Protocol):

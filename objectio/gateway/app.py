@@ -167,9 +167,10 @@ class GatewayApp:
             if request is not None:
                 exchange.identity = request.identity  # a form may have said who it is
             seconds = perf_counter() - started
-            action = "" if exchange.access is None else exchange.access.action
+            asked = exchange.access
+            name = "" if asked is None else asked.name or asked.action
             received = 0 if exchange.body is None else exchange.body.bytes_in
-            mounted.counters.count(action, exchange.status, seconds, received, exchange.bytes_out)
+            mounted.counters.count(name, exchange.status, seconds, received, exchange.bytes_out)
             if request_logger.isEnabledFor(logging.INFO):
                 _log_request(scope, exchange, request_id, seconds)
 

@@ -37,13 +37,14 @@ class FrontEndCounters:
         self._operations: dict[str, _Operation] = {}
 
     def count(
-        self, action: str, status: int, seconds: float, received: int = 0, sent: int = 0
+        self, name: str, status: int, seconds: float, received: int = 0, sent: int = 0
     ) -> None:
-        """`action` as in `Access` ("s3:GetObject"), "" if it is not known. `status` 0 means that
-        nothing was answered, because the client went away first. `received` and `sent` are bytes."""
-        operation = self._operations.get(action)
+        """`name` is that of an `Access` ("HeadObject"), or its action ("s3:GetObject"); "" if it is not
+        known. `status` 0 means that nothing was answered, because the client went away first.
+        `received` and `sent` are bytes."""
+        operation = self._operations.get(name)
         if operation is None:
-            operation = self._make_operation(action)
+            operation = self._make_operation(name)
         counter = operation.by_status.get(status)
         if counter is None:
             counter = operation.by_status[status] = self._metrics.counter(
@@ -59,12 +60,12 @@ class FrontEndCounters:
         if sent:
             operation.sent.inc(sent)
 
-    def _make_operation(self, action: str) -> _Operation:
+    def _make_operation(self, key: str) -> _Operation:
         if len(self._operations) >= OPERATIONS_MAX:
-            action = "other"
-            if action in self._operations:
-                return self._operations[action]
-        name = action.rpartition(":")[2] or "unknown"
+            key = "other"
+            if key in self._operations:
+                return self._operations[key]
+        name = key.rpartition(":")[2] or "unknown"
         duration = self._metrics.histogram(
             f"objectio_{self._name}_request_duration_seconds",
             "From the request's head to the end of the response.",
@@ -81,5 +82,5 @@ class FrontEndCounters:
             "Bodies of responses.",
             operation=name,
         )
-        operation = self._operations[action] = _Operation(name, duration, received, sent)
+        operation = self._operations[key] = _Operation(name, duration, received, sent)
         return operation

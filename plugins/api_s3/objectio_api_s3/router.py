@@ -103,6 +103,7 @@ def _access(op: Operation, key_text: str) -> Access:
         body_bytes_max=spec.body_bytes_max,
         version_id=op.version_id if versioned else None,
         conditions=partial(permissions.conditions, op),
+        name=spec.name,
     )
 
 
@@ -114,7 +115,7 @@ def _preflight_access(scope: Scope, host: Host, headers: dict[bytes, bytes]) -> 
         _refuse("OPTIONS", SERVICE)
     op = Operation(routes_bucket.PREFLIGHT, "OPTIONS", bucket_name, key, _NO_QUERY, headers)
     resource = f"{ARN}{bucket_name}/{text}" if key else ARN + bucket_name
-    return Access(op.spec.action, resource, op, public=True)
+    return Access(op.spec.action, resource, op, public=True, name=op.spec.name)
 
 
 def _site_access(scope: Scope, host: Host, headers: dict[bytes, bytes]) -> Access:
@@ -127,7 +128,7 @@ def _site_access(scope: Scope, host: Host, headers: dict[bytes, bytes]) -> Acces
     op = Operation(routes_bucket.SITE, method, bucket_name, key, _NO_QUERY, headers)
     op.host = headers.get(b"host", b"").decode("latin-1")
     resource = f"{ARN}{bucket_name}/{text}" if key else ARN + bucket_name
-    return Access(op.spec.action, resource, op, public=True)
+    return Access(op.spec.action, resource, op, public=True, name=op.spec.name)
 
 
 def _copy_access(op: Operation, resource: str) -> Access:
@@ -140,6 +141,7 @@ def _copy_access(op: Operation, resource: str) -> Access:
         op,
         also=[source.access, *permissions.also(op, resource)],
         conditions=partial(permissions.conditions, op),
+        name=op.spec.name,
     )
 
 
