@@ -109,7 +109,9 @@ class Guard:
             await self._judge_s3(self._objects, identity, wanted, common, judged)
         elif service in _IDENTITY_SERVICES and self._directory is not None:
             self._judge_identity(identity, wanted, common)
-        elif service == ADMIN_SERVICE and wanted.resource.startswith(ADMIN):
+        elif service == ADMIN_SERVICE and self._directory is not None:
+            if not wanted.resource.startswith(ADMIN):
+                deny(wanted, "this is nothing that operators manage")
             self._ask(identity, wanted, common, ROOT_CANONICAL_ID)
         else:
             deny(wanted, "only the root may")

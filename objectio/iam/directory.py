@@ -31,6 +31,7 @@ from objectio.iam import managed, rows, tokens
 from objectio.iam.bearer import PURPOSE as BEARER
 from objectio.iam.bearer import Bearer, open_bearer
 from objectio.iam.credentials import (
+    ROOT_ACCOUNT,
     Credential,
     StaticCredentials,
     invalid_token,
@@ -38,7 +39,7 @@ from objectio.iam.credentials import (
 from objectio.iam.holdings import Holdings
 from objectio.iam.policy import Policy
 from objectio.iam.vault import IdentityKV, Vault, rows_of
-from objectio.limits import MIB
+from objectio.limits import KIB, MIB
 from objectio.model.remembered import Compiled, Remembered
 
 _log: Final = logging.getLogger("objectio.iam")
@@ -48,6 +49,8 @@ SECRETS: Final = "secrets"
 POLICIES_CHARS_MAX: Final = 2 * MIB
 HELD_CHARS_MAX: Final = 4 * MIB
 """Of the policies of all whose credentials are put together, and likewise of sessions."""
+GONE_CHARS_MAX: Final = 512 * KIB
+"""Of ids that were asked for and are no more."""
 _RETRY_SECONDS: Final = 1.0
 _MARK_BYTES: Final = 16
 _PURPOSES: Final = (SECRETS, tokens.PURPOSE, BEARER)
@@ -84,6 +87,7 @@ class IdentityDirectory:
         self._held = Holdings()
         self._credentials: Remembered[str, Credential] = Remembered(HELD_CHARS_MAX)
         self._sessions: Remembered[str, Credential] = Remembered(HELD_CHARS_MAX)
+        self._gone: Remembered[str, bool] = Remembered(GONE_CHARS_MAX)
         self._following: asyncio.Task[None] | None = None
         self._sealed_by_nobody: set[str] = set()
         self._seals_opened = False
@@ -166,13 +170,20 @@ class IdentityDirectory:
             session = tokens.open_session(self._vault.opened(tokens.PURPOSE), token)
             if session.expires_ms <= self._clock() * 1000:
                 return
-            known = session.holder == "root" or self._held.find_id(session.id) is not None
-            if not known:
+            if session.holder != "root" and not self._knows(session.id):
                 await self.load()
+                if not self._knows(session.id):
+                    self._gone.put(session.id, True, len(session.id))
             if session.begun_by:
                 await self._refresh_key(session.begun_by)
             return
         await self._refresh_key(access_key)
+
+    def _knows(self, principal_id: str) -> bool:
+        """Also that it is no more: ids are not used again, so nobody who keeps a session of one that
+        was deleted has all rows read for each request."""
+        gone = self._gone.get(principal_id) is not None
+        return gone or self._held.find_id(principal_id) is not None
 
     async def refresh_bearer(self, token: str) -> None:
         """Likewise of what stands behind a bearer token. Raises `CredentialsMalformed`."""
@@ -280,7 +291,8 @@ class IdentityDirectory:
                 session_policies=tuple(map(compile_policy, session.policies)) or None,
             )
         if holder == "root":
-            return made
+            # The cluster's own is in no row: who could write one would rule.
+            return None if account.id == ROOT_ACCOUNT else made
         row = self._held.find(rows.USERS if holder == "user" else rows.ROLES, account.id, holder_id)
         if row is None:
             return None

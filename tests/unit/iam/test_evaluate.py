@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from objectio.abc.api import ANONYMOUS, Identity
+from objectio.abc.api import ANONYMOUS, Identity, KeyLimits
 from objectio.iam.credentials import root_identity
 from objectio.iam.evaluate import Acls, Question, evaluate, wants_object, wants_tags
-from objectio.iam.policy import Policy
+from objectio.iam.policy import Asked, Lookup, Policy
 from objectio.model.bucket import (
     ALL_USERS,
     AUTHENTICATED_USERS,
@@ -435,3 +438,70 @@ def test_trust_in_a_provider() -> None:
     assert not trusts(caller, {"Principal": {"Federated": provider + "x"}}, action=action)
     assert not trusts(caller, {"Principal": {"AWS": OWNER_ACCOUNT}}, action=action)
     assert not trusts(caller, trusted, trusted | DENY, action=action)
+
+
+# Keys that are narrowed down.
+
+_EFFECTS = st.sampled_from(["Allow", "Deny"])
+_NAMES = st.sampled_from(["*", "s3:*", "s3:Get*", "s3:GetObject", "s3:PutBucketPolicy", "s3:Put*"])
+_ARNS = st.sampled_from(["*", "arn:aws:s3:::b/*", "arn:aws:s3:::b", "arn:aws:s3:::b/k"])
+_STATEMENTS = st.fixed_dictionaries({"Effect": _EFFECTS, "Action": _NAMES, "Resource": _ARNS})
+_POLICIES = st.lists(st.lists(_STATEMENTS, min_size=1, max_size=3), max_size=2)
+_PRINCIPALS = st.sampled_from(
+    [
+        "*",
+        {"AWS": OWNER_ACCOUNT},
+        {"AWS": f"arn:aws:iam::{OWNER_ACCOUNT}:user/ann"},
+        {"AWS": f"arn:aws:iam::{OWNER_ACCOUNT}:role/reader"},
+        {"AWS": f"arn:aws:sts::{OWNER_ACCOUNT}:assumed-role/reader/s1"},
+        {"AWS": "AIDAUSERUSERUSER"},
+        {"AWS": OTHER_ACCOUNT},
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    caller=st.sampled_from([user, root, session]),
+    account=st.sampled_from([OWNER_ACCOUNT, OTHER_ACCOUNT]),
+    own=_POLICIES,
+    key=st.lists(_STATEMENTS, min_size=1, max_size=3),
+    bucket=st.lists(
+        st.tuples(_STATEMENTS, _PRINCIPALS).map(
+            lambda pair: pair[0] | {"Principal": pair[1], "Action": "s3:*"}
+        ),
+        max_size=2,
+    ),
+    group=st.sampled_from(["", ALL_USERS, AUTHENTICATED_USERS]),
+    action=st.sampled_from(["s3:GetObject", "s3:PutObject", "s3:ListBucket", "s3:PutBucketPolicy"]),
+)
+def test_a_narrowed_key_is_within_its_policy_and_its_user(
+    caller: Any, account: str, own: Any, key: Any, bucket: Any, group: str, action: str
+) -> None:
+    """Whatever else says so, in every way that there is."""
+    identity = caller(account)._replace(policies=[policy(*each) for each in own])
+    cap = policy(*key)
+    resource = "arn:aws:s3:::b" if "Bucket" in action else "arn:aws:s3:::b/k"
+    grants = (
+        [Grant(grantee=group, group=True, permission="FULL_CONTROL")]
+        if group
+        else [Grant(grantee=f"c-{account}", permission="FULL_CONTROL")]
+    )
+    acl = Acl(grants=tuple(grants))
+    question = Question(
+        identity,
+        action,
+        resource,
+        OWNER,
+        policy=bucket_policy(*bucket) if bucket else None,
+        acls=Acls(acl, acl),
+        ownership="ObjectWriter",
+    )
+    limits = KeyLimits("AKIA", b"", cap)
+    narrowed = replace(question, identity=identity._replace(limits=limits))
+    asked = Asked(identity, action.lower(), resource, Lookup(dict))
+    within = not cap.ask(asked).denied and bool(cap.ask(asked).allowed)
+    assert evaluate(narrowed).allowed == (evaluate(question).allowed and within)
+    # A key that only ends has all that its user has.
+    ending = identity._replace(limits=KeyLimits("AKIA", b"", None, 1))
+    assert evaluate(replace(question, identity=ending)).allowed == evaluate(question).allowed

@@ -650,3 +650,44 @@ async def test_rows_of_before_have_no_limits(world, identities, account):
     world.directory.apply([(row, former)])
     identity = world.directory.lookup(key.access_key).identity
     assert (identity.limits, identity.expires_ms) == (None, 0)
+
+
+async def test_no_row_makes_a_root_of_the_cluster(world, identities, account):
+    """Who may write rows of keys gets no further than accounts."""
+    (key,) = await identities.list_access_keys(account, "")
+    raw = rows.decode_key(await world.kv.aget(rows.key(key.access_key)))
+    forged = msgspec.structs.replace(raw, account="000000000000")
+    world.directory.apply([(rows.key(key.access_key), rows.encode(forged))])
+    assert world.directory.lookup(key.access_key) is None
+
+
+async def test_a_session_of_nobody_has_rows_read_once(clock, monkeypatch):
+    kv, keys_ = memory_kv(), MemoryKeys()
+    here, there = (memory_identities([ROOT], kv=kv, keys=keys_, clock=clock) for _ in range(2))
+    made, _ = await here.identities.create_account("Anna")
+    role = await here.identities.create_role(made.id, "work", TRUST)
+    session = await here.identities.assume_role(role, "me")
+    await here.identities.delete_role(made.id, "work")
+    reads = []
+    load = there.directory.load
+
+    async def counted():
+        reads.append(1)
+        await load()
+
+    monkeypatch.setattr(there.directory, "load", counted)
+    for _ in range(5):
+        await there.directory.refresh(session.access_key, session.session_token)
+        with pytest.raises(CredentialsMalformed):
+            there.directory.session(session.access_key, session.session_token)
+    assert len(reads) == 1
+    # One that is there is still found.
+    await here.identities.create_role(made.id, "work", TRUST)
+    role = await here.identities.get_role(made.id, "work")
+    session = await here.identities.assume_role(role, "me")
+    await there.directory.refresh(session.access_key, session.session_token)
+    assert there.directory.session(session.access_key, session.session_token)
+    clock.now += 10**6
+    reads.clear()
+    await there.directory.refresh(session.access_key, session.session_token)
+    assert not reads
