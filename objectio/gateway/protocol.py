@@ -31,6 +31,7 @@ REFUSED_SECONDS_MAX: Final = 2.0
 """A connection that is refused has so long to send the head of a request, which is answered so."""
 _TAKEN_AT: Final = 120  # struct tcp_info: u64 tcpi_bytes_acked, Linux 4.1
 _TAKEN: Final = struct.Struct("=Q")
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger
 
 
 class Patience(NamedTuple):
@@ -187,6 +188,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if taken_bytes != self._taken_bytes:
             self._taken_bytes, self._taken_at = taken_bytes, now
         elif now - self._taken_at >= self._write_seconds_max:
+            _drop_unsent(self.transport)
             self.transport.abort()
             return
         self._look_later()
@@ -231,6 +233,14 @@ class GatewayProtocol(HttpToolsProtocol):
             answer = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status
             self.transport.write(answer)
             self.transport.close()
+
+
+def _drop_unsent(transport: asyncio.Transport) -> None:
+    """Else the kernel would keep megabytes for a client that takes none of them."""
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        with suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
 def taken_bytes_of(transport: asyncio.Transport) -> int:
