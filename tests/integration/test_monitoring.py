@@ -6,8 +6,10 @@ import contextlib
 import importlib.util
 import json
 import math
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -66,6 +68,11 @@ def load_a_little(connect):
         for key in ("small1", "small1", "large"):
             s3.get_object(Bucket="monitored", Key=key)["Body"].read()
         s3.head_object(Bucket="monitored", Key="small2")
+        whole = {"Bucket": "monitored", "Key": "in-parts"}
+        upload = {**whole, "UploadId": s3.create_multipart_upload(**whole)["UploadId"]}
+        etag = s3.upload_part(**upload, PartNumber=1, Body=b"z" * 5000)["ETag"]
+        parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+        s3.complete_multipart_upload(**upload, MultipartUpload=parts)
         s3.list_objects_v2(Bucket="monitored")
         s3.delete_object(Bucket="monitored", Key="small4")
         with pytest.raises(ClientError):
@@ -105,7 +112,7 @@ def test_every_metric_is_on_its_page(start, families, load_a_little, shape):
     load_a_little(server)
     texts = [fetch_metrics(server.endpoint)]
     if shape == "roles":
-        texts += [fetch_metrics(each) for each in metrics_endpoints(server)]
+        texts += texts_of(server, shape).values()
     seen = set()
     for text in texts:
         for (name, kind), labels in shown(text).items():
@@ -119,25 +126,35 @@ def test_every_metric_is_on_its_page(start, families, load_a_little, shape):
     assert {"objectio_<api>_requests_total", "objectio_osd_up", "objectio_kv_commits_total"} <= seen
     assert {"objectio_pool_bytes", "objectio_event_loop_lag_seconds"} <= seen
     assert {"objectio_osd_device_queue_items", "objectio_store_repair_backlog"} <= seen
+    # Operations are called as S3 calls them, not as the actions that policies allow.
+    operations = {*re.findall(r'objectio_s3_requests_total\{.*?operation="(\w+)"', "".join(texts))}
+    assert operations == {
+        *("CreateBucket", "ListBuckets", "ListObjectsV2"),
+        *("PutObject", "GetObject", "HeadObject", "DeleteObject"),
+        *("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"),
+    }
     if shape == "workers":
         assert "objectio_process_up" in seen
     if shape != "one":
         assert {"objectio_rpc_connections", "objectio_sessions"} <= seen
 
 
-def metrics_endpoints(server):
-    """A gateway's own, and the ports after those of the others."""
-    for process in server.processes.values():
-        words = process.arguments
-        host, _, port = words[words.index("--listen") + 1].rpartition(":")
-        yield f"http://{host}:{int(port) + (words[0] != 'gateway')}"
-
-
 # Prometheus.
 
 
+def targets(server, shape):
+    """What Prometheus scrapes, by job, as `prometheus.yml` says it."""
+    if shape != "roles":
+        return {"objectio": [server.endpoint.partition("://")[2]]}
+    found = {}
+    for name, endpoint in server.metrics_endpoints.items():
+        role = name.partition("-")[0]
+        found.setdefault(f"objectio-{role}", []).append(endpoint.partition("://")[2])
+    return found
+
+
 class Prometheus:
-    def __init__(self, where, target):
+    def __init__(self, where, targets):
         [port] = free_ports(1)
         self.endpoint = f"http://127.0.0.1:{port}"
         self._where = where
@@ -145,8 +162,10 @@ class Prometheus:
         config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms"}
         config["global"]["evaluation_interval"] = "500ms"
         config["rule_files"] = [str(MONITORING / "alerts.yml")]
-        [job] = config["scrape_configs"]
-        job["static_configs"][0]["targets"] = [target]
+        config["scrape_configs"] = [
+            {"job_name": job, "static_configs": [{"targets": found}]}
+            for job, found in targets.items()
+        ]
         (where / "prometheus.yml").write_text(yaml.safe_dump(config))
         self._log = (where / "log").open("wb")
         self._process = subprocess.Popen(
@@ -187,10 +206,10 @@ def prometheus(tmp_path):
         pytest.skip("prometheus is not installed: make clients")
     with contextlib.ExitStack() as stack:
 
-        def make(target):
+        def make(targets):
             where = tmp_path / "prometheus"
             where.mkdir()
-            found = Prometheus(where, target)
+            found = Prometheus(where, targets)
             stack.callback(found.stop)
             return found
 
@@ -234,10 +253,19 @@ def queries():
                 yield f"{path.stem}: {panel['title']}", panel["title"], target["expr"]
 
 
+def texts_of(server, shape):
+    """What each target shows."""
+    where = server.metrics_endpoints if shape == "roles" else {"all": server.endpoint}
+    return {name: fetch_metrics(endpoint) for name, endpoint in where.items()}
+
+
 @pytest.mark.client
-def test_every_panel_and_alert_has_data(start, prometheus, on_images, load_a_little, families):
+@pytest.mark.parametrize("shape", SHAPES_SLOW, indirect=True)
+def test_every_panel_and_alert_has_data(
+    start, prometheus, on_images, load_a_little, families, shape
+):
     server = start(on_images, settings=QUICK)
-    watching = prometheus(server.endpoint.partition("://")[2])
+    watching = prometheus(targets(server, shape))
     left = dict.fromkeys(queries())
     assert len(left) > 50
 
@@ -251,6 +279,12 @@ def test_every_panel_and_alert_has_data(start, prometheus, on_images, load_a_lit
         return not left
 
     wait_for(all_have_data, lambda: f"no data: {list(left)}", watching.tail)
+
+    # Names, types and helps are as Prometheus wants them.
+    for name, text in texts_of(server, shape).items():
+        asked = [shutil.which("promtool"), "check", "metrics"]
+        done = subprocess.run(asked, input=text, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout + done.stderr) == (0, ""), name
 
     # The alerts: all can be evaluated, on what is there.
     rules = [rule for group in watching.ask("rules")["groups"] for rule in group["rules"]]
@@ -277,3 +311,44 @@ def test_every_panel_and_alert_has_data(start, prometheus, on_images, load_a_lit
     (on_images / "disks/3.img").rename(on_images / "disks/away.img")
     pending = 'ALERTS{alertname="ObjectIOOsdDown", osd="3"}'
     wait_for(lambda: watching.values(pending), lambda: "no alert", watching.tail)
+
+
+@pytest.mark.client
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["workers"], indirect=True)
+def test_a_worker_that_dies_takes_no_counts_with_it(start, prometheus, connect, shape):
+    server = start(settings=QUICK)
+    watching = prometheus(targets(server, shape))
+    up = 'objectio_process_up{process="gateway-0"}'
+    heads = 'operation="HeadBucket", status="200"'
+    s3 = connect(server)
+    s3.create_bucket(Bucket="counted")
+
+    def counted(process=".*"):
+        count = f'objectio_s3_requests_total{{{heads}, process=~"{process}"}}'
+        return watching.values(f"sum({count}) or vector(0)")[0]
+
+    def ask(times):
+        for _ in range(times):
+            with contextlib.closing(connect(server)) as other:  # whichever worker accepts it
+                other.head_bucket(Bucket="counted")
+
+    def until(ask, what):
+        wait_for(ask, lambda: what, watching.tail)
+
+    ask(30)
+    until(lambda: counted() == 30, "all requests are counted")
+    before = server.pids()["gateway-0"]
+    os.kill(before, signal.SIGKILL)
+    until(lambda: server.pids().get("gateway-0") not in (before, None), "it is started again")
+    until(lambda: watching.values(up) == [1], "it answers again")
+    lost = 30 - counted("gateway-1")
+    ask(20)
+    until(lambda: counted() == 50 - lost, "only what the dead one had counted is gone")
+    # It began anew, nobody else did: so Prometheus takes it as it takes any process.
+    resets = "count by (process) (resets(objectio_event_loop_lag_seconds_count[5m]) > 0)"
+    until(lambda: watching.values(resets), "a reset is seen")
+    found = watching.ask("query", query=resets)["result"]
+    assert {each["metric"]["process"] for each in found} == {"gateway-0"}
+    rate = f"sum(increase(objectio_s3_requests_total{{{heads}}}[5m]))"
+    assert 0 <= watching.values(rate)[0] <= 2 * 50
