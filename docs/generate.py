@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib.metadata
+import importlib.util
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -363,11 +365,30 @@ def _gauges_of_operators() -> Iterable[Family]:
                 yield Family(f"objectio_{name}", "gauge", text, _labels(node), "store")
 
 
+# The operators' API: a plugin's, so there may be none.
+
+
+def admin_api_document() -> str:
+    from objectio_api_admin.routes import openapi_document
+
+    return json.dumps(openapi_document(), indent=1) + "\n"
+
+
+def admin_api_page() -> str:
+    from objectio_api_admin import reference
+    from objectio_api_admin.routes import openapi_document
+
+    return f"{NOTICE}\n{reference.page(openapi_document())}"
+
+
+ADMIN_API: Final = {"admin-api.json": admin_api_document, "admin-api.md": admin_api_page}
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "hooks.md": hooks_page,
     "config.md": config_page,
     "cli.md": cli_page,
     "metrics.md": metrics_page,
+    **(ADMIN_API if importlib.util.find_spec("objectio_api_admin") else {}),
 }
 
 if __name__ == "__main__":

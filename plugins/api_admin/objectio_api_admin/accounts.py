@@ -25,7 +25,9 @@ class NewAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """`display_name` is for people. Of the rest, what is left out or empty is made, but the email
     address."""
 
-    display_name: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": 128})]
+    display_name: Annotated[
+        str, msgspec.Meta(extra_json_schema={"pattern": "\\S", "maxLength": 128})
+    ]
     id: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^((?!0{12})[0-9]{12})?$"})] = ""
     canonical_id: Annotated[
         str, msgspec.Meta(extra_json_schema={"pattern": "^(?!root$)[!-~]{0,128}$"})

@@ -9,9 +9,10 @@ import msgspec
 
 from objectio import errors
 from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Response, Scope, Send
-from objectio_api_admin.routes import ARN, BODY_BYTES_MAX, PREFIX, find
-from objectio_api_admin.shapes import MalformedRequest, Operation, Order
+from objectio_api_admin.routes import BODY_BYTES_MAX, find
+from objectio_api_admin.shapes import ARN, PREFIX, MalformedRequest, Operation, Order
 from objectio_api_admin.tokens import AUDIENCE
+from objectio_api_admin.values import Error, ErrorAnswer
 from objectio_api_admin.watch import Watch, send_events
 
 _MOUNTS: Final = (Mount(PREFIX),)
@@ -37,7 +38,6 @@ _STATUSES: Final[Mapping[type[Exception], int]] = {
     errors.PayloadTooLarge: 413,
     errors.PayloadTimeout: 408,
     errors.PayloadError: 400,
-    errors.CredentialsMalformed: 400,
     errors.AccessError: 403,
     errors.OperationNotImplemented: 501,
     errors.MethodNotAllowed: 405,
@@ -117,7 +117,7 @@ class AdminFrontEnd:
         if isinstance(error, errors.InvalidRequest) and error.fields.get("reason") in _WRONG:
             status = 400
         code = "InternalError" if status == 500 else type(error).__name__
-        body = _encode({"error": {"code": code, "message": _message(error)}})
+        body = _encode(ErrorAnswer(Error(code, _message(error))))
         if scope["method"] == "HEAD":
             body = b""
         headers = _headers(request_id, body)

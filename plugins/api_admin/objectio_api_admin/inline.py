@@ -21,33 +21,34 @@ from objectio.abc.api import ApiContext
 from objectio.iam.admin import Kind
 from objectio_api_admin.policies import document_text
 from objectio_api_admin.shapes import Order, Route, account_of
+from objectio_api_admin.values import AccountId, Document, NewDocument
 
 
 class InlineDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`document` is the policy, as an object or as a text that has one."""
 
-    document: msgspec.Raw
+    document: NewDocument
 
 
 class InlinePolicyList(msgspec.Struct, frozen=True, kw_only=True):
     """`holder` is the name of the user, group or role, which `kind` says."""
 
-    account: str
+    account: AccountId
     kind: Kind
     holder: str
     inline_policies: Sequence[str]
 
 
 class InlinePolicy(msgspec.Struct, frozen=True, kw_only=True):
-    account: str
+    account: AccountId
     kind: Kind
     holder: str
     name: str
-    document: msgspec.Raw
+    document: Document
 
 
 class DeletedInlinePolicy(msgspec.Struct, frozen=True, kw_only=True):
-    account: str
+    account: AccountId
     kind: Kind
     holder: str
     name: str

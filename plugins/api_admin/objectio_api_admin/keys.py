@@ -11,6 +11,7 @@ import msgspec
 
 from objectio.abc.api import ApiContext
 from objectio.errors import NotFound
+from objectio.iam.accounts import DESCRIPTION_CHARS_MAX
 from objectio.iam.admin import AccessKey as KnownKey
 from objectio_api_admin.policies import document_text
 from objectio_api_admin.shapes import Order, Route, account_of
@@ -35,7 +36,9 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     access_key: NewAccessKeyId = ""
     secret_key: NewSecretKey = ""
     policy: NoDocument = msgspec.field(default_factory=msgspec.Raw)
-    description: str = ""
+    description: Annotated[
+        str, msgspec.Meta(extra_json_schema={"maxLength": DESCRIPTION_CHARS_MAX})
+    ] = ""
     expires_ms: Annotated[int, msgspec.Meta(ge=0, le=_EXPIRY_MAX_MS)] = 0
 
 
@@ -81,18 +84,11 @@ async def create_key(context: ApiContext, order: Order) -> MadeKey:
         order.names["user"],
         access_key=wanted.access_key,
         secret_key=wanted.secret_key,
-        **_narrowing(wanted),
+        policy=document_text(wanted.policy),
+        description=wanted.description,
+        expires_ms=wanted.expires_ms,
     )
     return MadeKey(**_fields(key), secret_key=secret_key)
-
-
-def _narrowing(wanted: NewKey) -> dict[str, Any]:
-    said = {
-        "policy": document_text(wanted.policy),
-        "description": wanted.description,
-        "expires_ms": wanted.expires_ms,
-    }
-    return {name: value for name, value in said.items() if value}
 
 
 async def delete_key(context: ApiContext, order: Order) -> DeletedKey:

@@ -16,13 +16,16 @@ from objectio.iam.simulate import simulate
 from objectio_api_admin.shapes import MalformedRequest, Order, Route, account_of, canonical_id_of
 from objectio_api_admin.values import (
     AccountId,
+    ActionName,
     Arn,
+    Description,
     Document,
     Milliseconds,
     NewDocument,
     NoDocument,
     Path,
     PolicyName,
+    ResourceArn,
     UniqueId,
 )
 
@@ -30,7 +33,7 @@ _BUILT_IN: Final = "aws"
 _ASKED_MAX: Final = 1_000
 """Actions times resources of one simulation."""
 
-Texts = Annotated[Sequence[str], msgspec.Meta(min_length=1, max_length=100)]
+_SOME: Final = msgspec.Meta(min_length=1, max_length=100)
 
 
 class NewPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,7 +41,7 @@ class NewPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     name: PolicyName
     document: NewDocument
-    description: str = ""
+    description: Description = ""
     path: Path = "/"
 
 
@@ -46,8 +49,8 @@ class Simulation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What `user` may do by the policies that it and its groups have, and by `documents` besides; or,
     without a user, what these alone would let one do. `resource_policy` stands at the resources."""
 
-    actions: Texts
-    resources: Texts
+    actions: Annotated[Sequence[ActionName], _SOME]
+    resources: Annotated[Sequence[ResourceArn], _SOME]
     user: str = ""
     documents: Annotated[Sequence[NewDocument], msgspec.Meta(max_length=20)] = ()
     resource_policy: NoDocument = msgspec.field(default_factory=msgspec.Raw)

@@ -16,6 +16,20 @@ from objectio.errors import NotEmpty
 from objectio.iam.admin import IdentityAdmin, Role
 from objectio_api_admin.policies import document_text, find_policy
 from objectio_api_admin.shapes import Order, Route, account_of
+from objectio_api_admin.values import (
+    AccountId,
+    Arn,
+    Description,
+    Document,
+    Milliseconds,
+    NewDocument,
+    NoDocument,
+    Path,
+    RoleName,
+    SessionSeconds,
+    Tags,
+    UniqueId,
+)
 
 _KIND: Final = "role"
 
@@ -23,31 +37,31 @@ _KIND: Final = "role"
 class NewRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`trust_policy` is the document, as an object or as a text that has one."""
 
-    name: str
-    trust_policy: msgspec.Raw
-    path: str = "/"
-    description: str = ""
-    session_seconds_max: int = 3_600
-    tags: Mapping[str, str] = {}
+    name: RoleName
+    trust_policy: NewDocument
+    path: Path = "/"
+    description: Description = ""
+    session_seconds_max: SessionSeconds = 3_600
+    tags: Tags = {}
 
 
 class ChangedRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is left out stays as it is."""
 
-    trust_policy: msgspec.Raw = msgspec.Raw()
-    description: str | None = None
-    session_seconds_max: int | None = None
+    trust_policy: NoDocument = msgspec.field(default_factory=msgspec.Raw)
+    description: Description | None = None
+    session_seconds_max: SessionSeconds | None = None
 
 
 class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
     """`session_seconds_max` bounds the sessions that are asked for."""
 
-    account: str
+    account: AccountId
     name: str
     path: str
-    id: str
-    arn: str
-    created_ms: int
+    id: UniqueId
+    arn: Arn
+    created_ms: Milliseconds
     description: str
     session_seconds_max: int
 
@@ -55,9 +69,9 @@ class RoleSummary(msgspec.Struct, frozen=True, kw_only=True):
 class RoleDetail(RoleSummary, frozen=True, kw_only=True):
     """`trust_policy` is the document; `policies` are ARNs, `inline_policies` names."""
 
-    trust_policy: msgspec.Raw
+    trust_policy: Document
     tags: Mapping[str, str]
-    policies: Sequence[str]
+    policies: Sequence[Arn]
     inline_policies: Sequence[str]
 
 
@@ -68,9 +82,9 @@ class RoleList(msgspec.Struct, frozen=True, kw_only=True):
 class RolePolicies(msgspec.Struct, frozen=True, kw_only=True):
     """The ARNs of the managed policies that a role has."""
 
-    account: str
+    account: AccountId
     role: str
-    policies: Sequence[str]
+    policies: Sequence[Arn]
 
 
 async def list_roles(context: ApiContext, order: Order) -> RoleList:
@@ -106,7 +120,7 @@ async def update_role(context: ApiContext, order: Order) -> RoleDetail:
         order.names[_KIND],
         description=wanted.description,
         session_seconds_max=wanted.session_seconds_max,
-        trust_policy=document_text(wanted.trust_policy) if wanted.trust_policy else None,
+        trust_policy=document_text(wanted.trust_policy) or None,
     )
     return await _detail(identities, changed)
 

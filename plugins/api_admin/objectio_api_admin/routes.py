@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, Final
 
+import msgspec
+
+from objectio.abc.api import ApiContext
 from objectio.errors import MethodNotAllowed, NotFound
 from objectio_api_admin import (
     accounts,
@@ -14,18 +19,26 @@ from objectio_api_admin import (
     inline,
     keys,
     nodes,
+    openapi,
     policies,
     quotas,
     roles,
     settings,
     storage,
+    tokens,
     users,
     watch,
 )
-from objectio_api_admin.shapes import OSD, PARAMETERS, MalformedRequest, Operation, Route
+from objectio_api_admin.shapes import (
+    OSD,
+    PARAMETERS,
+    PREFIX,
+    MalformedRequest,
+    Operation,
+    Order,
+    Route,
+)
 
-PREFIX: Final = "/_admin"
-ARN: Final = "arn:objectio:admin:::"
 BODY_BYTES_MAX: Final = 64 * 1024
 
 _TOPICS: Final = (
@@ -44,8 +57,47 @@ _TOPICS: Final = (
     inline,
     buckets,
     quotas,
+    tokens,
 )
-ROUTES: Final[tuple[Route, ...]] = tuple(route for topic in _TOPICS for route in topic.ROUTES)
+
+
+@cache
+def openapi_document() -> dict[str, Any]:
+    return openapi.document({name: (said, table) for name, said, table in _tables()})
+
+
+async def _openapi(context: ApiContext, order: Order) -> msgspec.Raw:
+    return _encoded_document()
+
+
+@cache
+def _encoded_document() -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(openapi_document()))
+
+
+_ABOUT: Final = (
+    Route(
+        "GET",
+        "/v1/openapi.json",
+        "GetOpenApi",
+        "openapi",
+        _openapi,
+        "context",
+        returns=dict[str, Any],
+        summary="Says all of this as an OpenAPI document.",
+    ),
+)
+
+
+def _tables() -> Iterator[tuple[str, str, Sequence[Route]]]:
+    """Of each topic: its name, a sentence, its routes."""
+    for module in _TOPICS:
+        said = (module.__doc__ or "").partition("\n\n")[0]
+        yield module.__name__.rpartition(".")[2], " ".join(said.split()), module.ROUTES
+    yield "openapi", "This document.", _ABOUT
+
+
+ROUTES: Final = tuple(route for _, _, table in _tables() for route in table)
 
 _Template = tuple[str, ...]
 _BY_LENGTH: Final[dict[int, dict[_Template, dict[str, Route]]]] = {}

@@ -15,6 +15,8 @@ from objectio.errors import InvalidRequest, NotFound, OperationNotImplemented
 from objectio.iam.admin import IdentityAdmin
 from objectio.iam.credentials import ROOT_ACCOUNT, ROOT_CANONICAL_ID
 
+PREFIX: Final = "/_admin"
+ARN: Final = "arn:objectio:admin:::"
 OSD: Final = "{osd}"
 NAME: Final = "{name}"
 

@@ -6,9 +6,12 @@ messages say more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
+
+from objectio.iam.admin import ROLE_SESSION_SECONDS_MAX
 
 
 def _said(description: str, **schema: Any) -> msgspec.Meta:
@@ -27,11 +30,32 @@ AccountId = Annotated[
 _NAME_SAID: Final = "Upper and lower case are the same name."
 UserName = Annotated[str, _said(_NAME_SAID, pattern="^[A-Za-z0-9_+=,.@-]{1,64}$")]
 GroupName = Annotated[str, _said(_NAME_SAID, pattern="^[A-Za-z0-9_+=,.@-]{1,128}$")]
+RoleName = Annotated[str, _said(_NAME_SAID, pattern="^[A-Za-z0-9_+=,.@-]{1,64}$")]
 PolicyName = Annotated[str, _said(_NAME_SAID, pattern="^[A-Za-z0-9_+=,.@-]{1,128}$")]
 Path = Annotated[
     str,
     _said("Part of the ARN, to sort names like a directory.", pattern="^/([!-~]{1,510}/)?$"),
 ]
+Description = Annotated[str, _said("For people.", maxLength=1_000)]
+SessionSeconds = Annotated[
+    int,
+    _said(
+        "The longest session that may be asked for.",
+        minimum=3_600,
+        maximum=ROLE_SESSION_SECONDS_MAX,
+    ),
+]
+Tags = Annotated[
+    Mapping[str, str],
+    _said(
+        "What policies may ask for (aws:PrincipalTag).",
+        maxProperties=50,
+        propertyNames={"minLength": 1, "maxLength": 128},
+        additionalProperties={"type": "string", "maxLength": 256},
+    ),
+]
+ActionName = Annotated[str, _said("As s3:GetObject.", pattern="^[A-Za-z0-9-]+:[A-Za-z0-9]+$")]
+ResourceArn = Annotated[str, _said("As arn:aws:s3:::bucket/key, or *.", pattern="^(\\*$|arn:)")]
 BucketName = Annotated[
     str, _said("As S3 names buckets.", pattern="^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 ]
@@ -57,3 +81,14 @@ NoDocument = Annotated[
         type=["object", "string", "null"],
     ),
 ]
+
+
+class Error(msgspec.Struct, frozen=True):
+    code: Annotated[str, _said("The name of the error, the same in every version.")]
+    message: Annotated[str, _said("A sentence for people.")]
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    """What every answer but 200 is."""
+
+    error: Error

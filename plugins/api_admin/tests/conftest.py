@@ -6,8 +6,10 @@ import hashlib
 import http.client
 import json
 
+import jsonschema_rs
 import pytest
 from objectio_api_admin.frontend import AdminFactory
+from objectio_api_admin.routes import find, openapi_document
 
 from objectio.abc.admin import (
     DiskStatus,
@@ -233,14 +235,35 @@ def front_end(admin, identities, objects):
     )
 
 
+def check_answer(method, path, status, said):
+    """That it is of the schema that the OpenAPI document has for it."""
+    schema = {"$ref": "#/components/schemas/ErrorAnswer"}
+    if status == 200:
+        route = find(method, f"/_admin{path}".encode(), b"").route
+        operation = find_operation(route.action)
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    components = openapi_document()["components"]
+    jsonschema_rs.validator_for({"components": components, **schema}).validate(said)
+
+
+def find_operation(action):
+    for methods in openapi_document()["paths"].values():
+        for operation in methods.values():
+            if isinstance(operation, dict) and operation["operationId"] == action:
+                return operation
+    raise KeyError(action)
+
+
 @pytest.fixture
 def ask(front_end):
-    """`await ask("GET", "/v1/disks")` → (status, what the JSON says)."""
+    """`await ask("GET", "/v1/disks")` → (status, what the JSON says), which is as documented."""
 
     async def ask_(method, path, **more):
         answer = await call(front_end, method, f"/_admin{path}", **more)
         assert answer.headers["content-type"] == "application/json"
-        return answer.status, json.loads(answer.body)
+        said = json.loads(answer.body)
+        check_answer(method, path, answer.status, said)
+        return answer.status, said
 
     return ask_
 

@@ -12,6 +12,7 @@ from objectio_api_admin import (
     policies,
     quotas,
     roles,
+    tokens,
     users,
 )
 from objectio_api_admin.routes import ROUTES
@@ -36,6 +37,7 @@ BODIES = {
     roles.NewRole: b'{"name": "worker", "trust_policy": ' + TRUST + b"}",
     roles.ChangedRole: b'{"description": "works"}',
     inline.InlineDocument: b'{"document": ' + POLICY + b"}",
+    tokens.NewToken: b'{"seconds": 60}',
     buckets.NewBucket: b'{"name": "123456789012"}',
 }
 
