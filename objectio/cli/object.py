@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ from objectio.cli.command import Command, Lister, Row, ShowOne
 
 if TYPE_CHECKING:
     from objectio.cli.progress import Progress
+    from objectio.cli.resume import Record
     from objectio.cli.s3 import S3, Where
 
 _STDIO: Final = "-"
@@ -60,6 +62,9 @@ class ObjectPut(_Transfer):
 
     What is larger than 16 MiB goes up in parts, of which one that fails on the way is sent again. The
     object is there when all of it is. Its type is guessed by the name of the file unless it is given.
+    If the command is interrupted, the same command goes on with the parts that are there and are as the
+    file is now: what it must remember is in ~/.local/state/objectio. This is not so for the standard
+    input.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -70,6 +75,9 @@ class ObjectPut(_Transfer):
         parser.add_argument(
             "--metadata", action="append", default=[], metavar="NAME=VALUE", help="of your own"
         )
+        parser.add_argument(
+            "--no-resume", action="store_true", help="begin anew, and keep nothing if it fails"
+        )
         parser.add_argument("--no-progress", action="store_true", help="show no progress")
         add_client_arguments(parser)
         return parser
@@ -79,7 +87,7 @@ class ObjectPut(_Transfer):
         import stat
 
         from objectio.cli.s3 import metadata_headers
-        from objectio.cli.transfer import upload
+        from objectio.cli.transfer import forget, upload
 
         where, file = _where(parsed_args), parsed_args.file
         named = parsed_args.key if file == _STDIO else file
@@ -92,8 +100,15 @@ class ObjectPut(_Transfer):
         ) as source:
             found = os.fstat(source.fileno())
             size = found.st_size if stat.S_ISREG(found.st_mode) else None
-            with self.progress(parsed_args, size) as progress:
-                said = upload(open_s3(parsed_args), where, source, size, headers, progress.add)
+            s3, path = open_s3(parsed_args), None if file == _STDIO or size is None else file
+            with (
+                _record(s3, where, path) as record,
+                self.progress(parsed_args, size) as progress,
+            ):
+                if record is not None and parsed_args.no_resume:
+                    forget(s3, where, record)
+                    record = None
+                said = upload(s3, where, source, size, headers, progress, record)
         shown = (where.bucket, where.key, said.get("etag", "").strip('"'))
         return ("bucket", "key", "etag", "version_id"), (
             *shown,
@@ -239,6 +254,15 @@ class ObjectDelete(Command):
         s3 = open_s3(parsed_args)
         for where in [Where(parsed_args.bucket, key, version).check() for key in parsed_args.keys]:
             s3.order("DELETE", where, {"versionId": version})
+
+
+def _record(s3: S3, where: Where, file: str | None) -> AbstractContextManager[Record | None]:
+    """Of an upload of this file that was cut off."""
+    from objectio.cli.resume import record_of
+
+    if file is None:
+        return nullcontext()
+    return record_of(s3.endpoint, where, Path(file), os.environ)
 
 
 def _target(parsed_args: argparse.Namespace) -> Path:

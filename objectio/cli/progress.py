@@ -47,6 +47,11 @@ class Progress:
         if self._stream is not None and time.monotonic() - self._drawn > _SECONDS_BETWEEN:
             self._draw()
 
+    def found(self, count_bytes: int) -> None:
+        """So much was there before, as it turns out."""
+        self._before += count_bytes
+        self.add(count_bytes)
+
     def _draw(self) -> None:
         if self._stream is None:
             return

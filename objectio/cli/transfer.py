@@ -1,7 +1,8 @@
 """Moving objects between files and a store.
 
 Up: in parts of bounded size, read one by one; what fits into one is put in one request. Parts that fail
-on the way are sent again; an upload that fails is taken back.
+on the way are sent again. An upload of a file that is cut off is kept, and the same command goes on with
+it; one that cannot be gone on with is taken back.
 
 Down: into a file beside the wanted one, whose name says of which object it is and which bytes these are
 (the ETag). It takes the wanted name when it is whole. If it is there already, from a command that was
@@ -11,7 +12,6 @@ interrupted, only the rest is asked for, on the condition that the object is sti
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -20,8 +20,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from objectio.cli.progress import Progress
+from objectio.cli.resume import Headers, Record, locked
 from objectio.cli.s3 import PIECE_BYTES, S3, Where
-from objectio.errors import ChecksumMismatch, ObjectIOError, Unavailable
+from objectio.errors import ChecksumMismatch, NotFound, ObjectIOError, Unavailable
 
 PART_BYTES: Final = 16 << 20
 PARTS_MAX: Final = 10_000
@@ -29,9 +31,6 @@ _PARTS_OF_A_SIZE: Final = 1_500
 TRIES: Final = 4
 _PAUSE_SECONDS: Final = 0.2
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
-
-Headers = list[tuple[bytes, bytes]]
-
 
 # Up.
 
@@ -42,17 +41,19 @@ def upload(
     source: BinaryIO,
     size: int | None,
     headers: Headers,
-    moved: Callable[[int], Any],
+    progress: Progress,
+    record: Record | None = None,
 ) -> Mapping[str, str]:
-    """All that `source` has, which is `size` bytes if that is known; returns headers of the answer."""
+    """All that `source` has, which is `size` bytes if that is known; returns headers of the answer.
+    With a record it goes on where an earlier command was cut off."""
     first = _read(source, part_bytes(1, size))
     second = _read(source, part_bytes(2, size)) if len(first) == part_bytes(1, size) else b""
+    upload_id, there = _begun(s3, where, record, headers if second else None)
     if not second:
-        return s3.put(where, memoryview(first), {}, headers, moved)
-    began = s3.order("POST", where, {"uploads": ""}, b"", headers)
-    upload_id = "" if began is None else began.findtext("UploadId") or ""
+        return s3.put(where, memoryview(first), {}, headers, progress.add)
     if not upload_id:
-        raise ObjectIOError("the server's answer names no upload")
+        upload_id = _begin(s3, where, headers)
+        record = _remember(record, upload_id, headers)
     try:
         etags: list[str] = []
         part, following = first, second
@@ -60,13 +61,83 @@ def upload(
             number = len(etags) + 1
             if number > PARTS_MAX:
                 raise ObjectIOError(f"an object has at most {PARTS_MAX} parts: this is too much")
-            etags.append(_put_part(s3, where, upload_id, number, part, moved))
+            etag = there.get(number)
+            if etag is not None and etag == _md5(part):
+                progress.found(len(part))
+            else:
+                etag = _put_part(s3, where, upload_id, number, part, progress.add)
+            etags.append(etag)
             part, following = following, _read(source, part_bytes(number + 2, size))
-        return _complete(s3, where, upload_id, etags)
-    except BaseException:
-        with contextlib.suppress(ObjectIOError):
+        done = _complete(s3, where, upload_id, etags)
+    except BaseException as error:
+        if record is None or not isinstance(error, Unavailable | OSError | KeyboardInterrupt):
+            _take_back(s3, where, upload_id, record)
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise _kept(error, "what went up was kept") from error
+    if record is not None:
+        record.remove()
+    return done
+
+
+def _begin(s3: S3, where: Where, headers: Headers) -> str:
+    began = s3.order("POST", where, {"uploads": ""}, b"", headers)
+    upload_id = "" if began is None else began.findtext("UploadId") or ""
+    if not upload_id:
+        raise ObjectIOError("the server's answer names no upload")
+    return upload_id
+
+
+def _begun(
+    s3: S3, where: Where, record: Record | None, headers: Headers | None
+) -> tuple[str, dict[int, str]]:
+    """The upload of the record, with the ETags of its parts, if it is one of these headers and the
+    server still has it; else it is taken back."""
+    if record is None:
+        return "", {}
+    upload_id, of = record.read()
+    if not upload_id:
+        return "", {}
+    if of != headers:
+        forget(s3, where, record)
+        return "", {}
+    try:
+        return upload_id, dict(s3.parts(where, upload_id))
+    except NotFound:
+        return "", {}
+
+
+def _remember(record: Record | None, upload_id: str, headers: Headers) -> Record | None:
+    if record is not None:
+        try:
+            record.write(upload_id, headers)
+        except OSError:  # a full disk is no reason to put nothing
+            record.remove()
+            return None
+    return record
+
+
+def forget(s3: S3, where: Where, record: Record) -> None:
+    """Take back what an earlier command was cut off in."""
+    upload_id, _ = record.read()
+    if upload_id:
+        with contextlib.suppress(NotFound):
             s3.order("DELETE", where, {"uploadId": upload_id})
-        raise
+    record.remove()
+
+
+def _take_back(s3: S3, where: Where, upload_id: str, record: Record | None) -> None:
+    with contextlib.suppress(ObjectIOError):
+        s3.order("DELETE", where, {"uploadId": upload_id})
+    if record is not None:
+        record.remove()
+
+
+def _md5(part: bytes) -> str:
+    """As the ETag of a part is. Where the bucket is encrypted by keys of a KMS an ETag may be anything
+    else, and the part is put again."""
+    return hashlib.md5(part, usedforsecurity=False).hexdigest()
 
 
 def part_bytes(number: int, size: int | None) -> int:
@@ -119,6 +190,12 @@ def _complete(s3: S3, where: Where, upload_id: str, etags: list[str]) -> Mapping
     return {"etag": "" if done is None else done.findtext("ETag") or ""}
 
 
+def _kept(error: Exception, words: str) -> Unavailable:
+    why = str(error)
+    between = " " if why.endswith("?") else "; "
+    return Unavailable(f"{why}{between}{words}: the same command goes on from there")
+
+
 # Down.
 
 
@@ -144,9 +221,7 @@ def download(s3: S3, where: Where, target: Path, begin: Callable[[int, int], Any
                 if start < size:
                     s3.get(where, etag, start, size, take)
             except (Unavailable, OSError) as error:
-                raise Unavailable(
-                    f"{error}; what there is was kept: the same command goes on from there"
-                ) from error
+                raise _kept(error, "what there is was kept") from error
         file.flush()
         _check(file, etag.strip('"'), info, partial)
         os.fsync(file.fileno())
@@ -179,20 +254,12 @@ def _partial(target: Path, where: Where, etag: str) -> Path:
 @contextlib.contextmanager
 def _locked(path: Path) -> Any:
     """The file, made if need be, which no other command writes to."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        with open(descriptor, "r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ObjectIOError(
-                    f"another command is getting this object into {path.parent}: wait for it"
-                ) from None
-            # Whoever had it may have given it its last name meanwhile.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    yield file
-                    return
+    with locked(path, 0o666) as file:
+        if file is None:
+            raise ObjectIOError(
+                f"another command is getting this object into {path.parent}: wait for it"
+            )
+        yield file
 
 
 def _check(file: BinaryIO, etag: str, info: Mapping[str, str], partial: Path) -> None:

@@ -22,6 +22,7 @@ for needed in ("objectio_api_admin", "objectio_api_s3", "objectio_kv_lmdb"):
     pytest.importorskip(needed, reason=f"{needed} is not installed")
 
 MIB = 1 << 20
+CUT_OFF = 5  # exit code: the server cannot be reached, or not now
 _MAIN = "import sys; from objectio.cli.app import main; sys.exit(main())"
 
 
@@ -56,6 +57,10 @@ class Shell:
     def show(self, *words, **more):
         return json.loads(self(*words[:2], "-f", "json", *words[2:], **more)[0])
 
+    def records(self):
+        """Of uploads that were cut off."""
+        return sorted((self.here / ".local/state/objectio/uploads").glob("*"))
+
     def partial(self, name):
         return [path for path in self.here.iterdir() if path.name.startswith(f".{name}.")]
 
@@ -83,6 +88,8 @@ class Relay:
         self._failing = failing
         self._stalls = stalls
         self.said = []
+        self.since = 0
+        self.stalled = threading.Event()
         self._sockets = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         host, port = self._listener.getsockname()
@@ -103,18 +110,37 @@ class Relay:
         for each in (self._listener, *self._sockets):
             each.close()
 
+    def mend(self):
+        """From now on it passes on everything."""
+        self._failing = 0
+        self.since = len(self.said)
+
+    def cut(self):
+        """End what has stalled."""
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _limit(self, way, number):
+        return self._limits[way] if number < self._failing else None
+
     def _accept(self):
         while True:
             try:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(self._to)
+            try:
+                server = socket.create_connection(self._to)
+            except OSError:
+                client.close()
+                continue
             self._sockets += [client, server]
             number, said = len(self.said), bytearray()
             self.said.append(said)
             for source, to, way in ((client, server, "up"), (server, client, "down")):
-                limit = self._limits[way] if number < self._failing else None
+                limit = self._limit(way, number)
                 arguments = (source, to, limit, said if way == "up" else bytearray())
                 thread = threading.Thread(target=self._pump, args=arguments)
                 self._threads.append(thread)
@@ -129,6 +155,7 @@ class Relay:
                     left -= len(piece)
                 to.sendall(piece)
                 if left == 0 and self._stalls:
+                    self.stalled.set()
                     return
                 if left == 0:
                     break
@@ -247,7 +274,9 @@ def large(objectio, bucket):
 def cut_off(objectio, server, bucket):
     """A get that ends in the middle of its bytes."""
     with Relay(server, down=5 * MIB, failing=9) as relay:
-        said = objectio("object", "get", bucket, "key", "got", endpoint=relay.endpoint, code=1)[1]
+        said = objectio(
+            "object", "get", bucket, "key", "got", endpoint=relay.endpoint, code=CUT_OFF
+        )[1]
     assert "the same command goes on from there" in said
     assert not (objectio.here / "got").exists()
     (partial,) = objectio.partial("got")
@@ -321,12 +350,208 @@ def test_an_upload_that_fails_leaves_nothing(objectio, server, bucket):
             *("object", "put", bucket, "key"),
             endpoint=relay.endpoint,
             stdin=bytes(20 * MIB),
-            code=1,
+            code=CUT_OFF,
         )[1]
     assert "cannot reach" in said
     assert objectio("object", "get", bucket, "key", "-")[0] == b"as it was"
     with contextlib.closing(boto3.client("s3", **server.s3_settings())) as client:
         assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+
+
+# A file that was cut off on its way up.
+
+
+class Uploads:
+    """What the server has of uploads that are not complete."""
+
+    def __init__(self, server, bucket):
+        boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+        self._client = boto3.client("s3", **server.s3_settings())
+        self._bucket = bucket
+
+    def ids(self):
+        found = self._client.list_multipart_uploads(Bucket=self._bucket)
+        return [each["UploadId"] for each in found.get("Uploads", [])]
+
+    def parts(self, upload_id):
+        asked = {"Bucket": self._bucket, "Key": "key", "UploadId": upload_id}
+        found = self._client.list_parts(**asked)
+        return [each["PartNumber"] for each in found.get("Parts", [])]
+
+    def take_back(self, upload_id):
+        self._client.abort_multipart_upload(Bucket=self._bucket, Key="key", UploadId=upload_id)
+
+    def close(self):
+        self._client.close()
+
+
+@pytest.fixture
+def uploads(server, bucket):
+    with contextlib.closing(Uploads(server, bucket)) as found:
+        yield found
+
+
+GIVEN = ("object", "put")
+
+
+class CutOff(Relay):
+    """Lets so many connections be, and ends each later one as soon as it has brought 3 MiB, or stalls."""
+
+    def __init__(self, server, after, **how):
+        super().__init__(server, failing=10**6, **{"up": 3 * MIB, **how})
+        self._whole = after
+
+    def _limit(self, way, number):
+        return None if number < self._whole else super()._limit(way, number)
+
+
+def puts_of(relay):
+    """Since it was mended."""
+    said = [bytes(each) for each in relay.said[relay.since :]]
+    return [each.split()[1].decode() for each in said if each.startswith(b"PUT")]
+
+
+def test_a_put_goes_on_where_it_stopped(objectio, server, bucket, uploads):
+    data = os.urandom(50 * MIB)
+    (objectio.here / "given").write_bytes(data)
+    words = (*GIVEN, bucket, "key", "given", "--metadata", "a=b")
+    with CutOff(server, after=3) as relay:
+        objectio(*words, endpoint=relay.endpoint, code=CUT_OFF)
+        (begun,) = uploads.ids()
+        assert uploads.parts(begun) == [1, 2]
+        relay.mend()
+        objectio(*words, endpoint=relay.endpoint)
+        sent = puts_of(relay)
+    assert [("partNumber=3" in each, "partNumber=4" in each) for each in sent] == [
+        (True, False),
+        (False, True),
+    ]
+    assert all(begun in each for each in sent)
+    assert uploads.ids() == []
+    assert objectio.records() == []
+    assert objectio("object", "get", bucket, "key", "-")[0] == data
+    assert objectio.show("object", "stat", bucket, "key")["metadata"] == {"a": "b"}
+
+
+def test_what_changed_in_the_file_is_put_again(objectio, server, bucket, uploads):
+    data = bytearray(os.urandom(50 * MIB))
+    (objectio.here / "given").write_bytes(data)
+    words = (*GIVEN, bucket, "key", "given")
+    with CutOff(server, after=3) as relay:
+        objectio(*words, endpoint=relay.endpoint, code=CUT_OFF)
+        data[17 * MIB] ^= 1
+        del data[40 * MIB :]
+        (objectio.here / "given").write_bytes(data)
+        relay.mend()
+        objectio(*words, endpoint=relay.endpoint)
+        assert len(puts_of(relay)) == 2, "the second part, and the third, which was not there"
+    assert objectio("object", "get", bucket, "key", "-")[0] == data
+    assert uploads.ids() == []
+
+
+@pytest.mark.parametrize(
+    "how", ["--no-resume", "other metadata", "a small file", "taken back", "damaged record"]
+)
+def test_what_is_not_gone_on_with_is_taken_back(objectio, server, bucket, uploads, how):
+    data = os.urandom(50 * MIB)
+    (objectio.here / "given").write_bytes(data)
+    words = [*GIVEN, bucket, "key", "given"]
+    with CutOff(server, after=3) as relay:
+        objectio(*words, endpoint=relay.endpoint, code=CUT_OFF)
+        (begun,) = uploads.ids()
+        (record,) = objectio.records()
+        if how == "--no-resume":
+            words.append(how)
+        elif how == "other metadata":
+            words += ["--metadata", "a=b"]
+        elif how == "a small file":
+            data = data[:5]
+            (objectio.here / "given").write_bytes(data)
+        elif how == "taken back":
+            uploads.take_back(begun)
+        else:
+            record.write_bytes(b'{"upload_id": 5')
+        relay.mend()
+        objectio(*words, endpoint=relay.endpoint)
+    assert objectio("object", "get", bucket, "key", "-")[0] == data
+    assert uploads.ids() == ([begun] if how == "damaged record" else [])
+    assert objectio.records() == []
+
+
+def test_a_put_that_must_not_resume_leaves_nothing(objectio, server, bucket, uploads):
+    (objectio.here / "given").write_bytes(os.urandom(20 * MIB))
+    words = (*GIVEN, bucket, "key", "given", "--no-resume")
+    with CutOff(server, after=2) as relay:
+        assert "was kept" not in objectio(*words, endpoint=relay.endpoint, code=CUT_OFF)[1]
+    assert objectio.records() == []
+    assert uploads.ids() == []
+
+
+def test_a_home_that_takes_nothing(objectio, server, bucket, uploads):
+    (objectio.here / ".local").write_bytes(b"no directory")
+    (objectio.here / "given").write_bytes(bytes(20 * MIB))
+    words = (*GIVEN, bucket, "key", "given")
+    with CutOff(server, after=2) as relay:
+        assert "was kept" not in objectio(*words, endpoint=relay.endpoint, code=CUT_OFF)[1]
+    assert uploads.ids() == []
+    objectio(*words)
+    assert objectio.show("object", "stat", bucket, "key")["size"] == 20 * MIB
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_who_interrupts_a_put_loses_nothing(objectio, server, bucket, uploads, how, code):
+    data = os.urandom(50 * MIB)
+    (objectio.here / "given").write_bytes(data)
+    words = (*GIVEN, bucket, "key", "given")
+    with CutOff(server, after=3, stalls=True) as relay:
+        with objectio.start(*words, endpoint=relay.endpoint) as process:
+            until(lambda: relay.stalled.wait(0))
+            said = objectio(*words, endpoint=relay.endpoint, code=1)[1]
+            assert "another command is putting this file" in said
+            process.send_signal(how)
+            assert process.wait(60) == code
+            assert process.stderr.read() == b""
+        (begun,) = uploads.ids()
+        relay.mend()
+        objectio(*words, endpoint=relay.endpoint)
+        assert len(puts_of(relay)) == 2
+    assert uploads.ids() == []
+    assert objectio("object", "get", bucket, "key", "-")[0] == data
+
+
+@pytest.mark.parametrize("way", ["put", "get"])
+def test_a_server_that_is_killed_in_the_middle(tmp_path, way):
+    """And comes back: what it said it had, it has."""
+    data = os.urandom(50 * MIB)
+    (tmp_path / "given").write_bytes(data)
+    with make_server(tmp_path / "data", shape="one") as server:
+        objectio = Shell(server, tmp_path)
+        objectio("bucket", "create", "bucket")
+        words = ("object", way, "bucket", "key", "given" if way == "put" else "got")
+        if way == "put":
+            limits = {"up": 3 * MIB}
+        else:
+            objectio("object", "put", "bucket", "key", "given")
+            limits = {"up": None, "down": 20 * MIB}
+        with CutOff(server, after=3 if way == "put" else 1, stalls=True, **limits) as relay:
+            with objectio.start(*words, endpoint=relay.endpoint) as process:
+                until(lambda: relay.stalled.wait(0))
+                server.kill()
+                relay.cut()
+                assert process.wait(60) == CUT_OFF
+                said = process.stderr.read().decode()
+            assert "the same command goes on from there" in said
+            server.start()
+            relay.mend()
+            objectio(*words, endpoint=relay.endpoint)
+            if way == "put":
+                assert len(puts_of(relay)) == 2
+                objectio("object", "get", "bucket", "key", "got")
+            else:
+                assert any(
+                    b"range: bytes=" in bytes(said).lower() for said in relay.said[relay.since :]
+                )
+        assert (tmp_path / "got").read_bytes() == data
 
 
 # On a terminal.
