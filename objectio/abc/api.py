@@ -213,6 +213,10 @@ class Request:
 
     `judged` are the objects whose tags, ACL or owner decided what is allowed, by resource and version
     id, as they were then; None: there was none. Whoever hands one out sees that it is still this one.
+
+    `acts` is for a public operation whose action stands in the body: once it is allowed, and before
+    anything of it is done, the handler awaits `acts(action, resource)`. It may raise `Unavailable`.
+    `denied` is what was denied of an operation that goes on with the rest, put there by the handler.
     """
 
     request_id: str
@@ -224,6 +228,8 @@ class Request:
     secure: bool = False
     act_as: Callable[[FormCredentials], Awaitable[None]] | None = None
     judged: Mapping[tuple[str, str | None], ObjectInfo | None] | None = None
+    acts: Callable[[str, str], Awaitable[None]] | None = None
+    denied: list[Wanted] | None = None
 
 
 class FormCredentials(NamedTuple):

@@ -155,16 +155,14 @@ def follow_supervisor(supervised: str) -> int:
 
 def set_up_logging(config: Config, process: str = "") -> None:
     """`process` stands in each line where several processes write to one place."""
+    from objectio.cli.jsonlog import JsonFormatter, TextFormatter
+
     handler = logging.StreamHandler(sys.stderr)
     if config.log.format == "json":
-        from objectio.cli.jsonlog import JsonFormatter
-
         handler.setFormatter(JsonFormatter(process))
     else:
         name = f" [{process}]" if process else ""
-        handler.setFormatter(
-            logging.Formatter(f"%(asctime)s %(levelname)s{name} %(name)s %(message)s")
-        )
+        handler.setFormatter(TextFormatter(f"%(asctime)s %(levelname)s{name} %(name)s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.log.level.upper())

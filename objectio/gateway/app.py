@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from time import perf_counter
 from typing import Any, Final
@@ -37,9 +38,11 @@ from objectio.abc.api import (
     Response,
     Scope,
     Send,
+    Wanted,
 )
 from objectio.abc.metrics import Exporter, Metrics, NullMetrics
 from objectio.errors import AccessError, ObjectIOError, Unavailable
+from objectio.gateway.audit import DENIED, Audit, Recorded, claimed_key, code_of, describe, kind_of
 from objectio.gateway.body import Body, Pace, open_body, undeclared_body
 from objectio.gateway.caller import Caller, Headers, trust_root
 from objectio.gateway.counting import FrontEndCounters
@@ -48,6 +51,7 @@ from objectio.gateway.gate import Authenticated, Gate
 from objectio.gateway.health import PATHS as HEALTH_PATHS
 from objectio.gateway.health import Health
 from objectio.gateway.neighbours import Neighbours
+from objectio.gateway.requestlog import Line
 from objectio.iam.sigv4 import Signed, collect_headers
 from objectio.limits import PUT_SIZE_BYTES_MAX
 
@@ -97,6 +101,8 @@ class GatewayApp:
     exporter        what `/metrics` shows, if anything; to this machine only, unless `metrics_public`
     neighbours      other processes whose metrics are shown with those of this one, but to who asks
                     over a Unix socket: that is one of them
+    audit           where changes and denials are written down
+    log_requests    whether each gets a line, if the log takes it: false saves asking the log
     requests_max    more at once than this are refused, in the front end's own words
     """
 
@@ -109,6 +115,8 @@ class GatewayApp:
         health: Health | None = None,
         exporter: Exporter | None = None,
         neighbours: Neighbours | None = None,
+        audit: Audit | None = None,
+        log_requests: bool = True,
         metrics_public: bool = False,
         requests_max: int = REQUESTS_IN_FLIGHT_MAX,
         payload_bytes_max: int = PUT_SIZE_BYTES_MAX,
@@ -119,6 +127,8 @@ class GatewayApp:
         self._health = Health() if health is None else health
         self._exporter = exporter
         self._neighbours = neighbours
+        self._audit = audit
+        self._log_requests = log_requests
         self._metrics_public = metrics_public
         self._requests_max = requests_max
         self._payload_bytes_max = payload_bytes_max
@@ -166,13 +176,16 @@ class GatewayApp:
             request = scope.pop("objectio", None)
             if request is not None:
                 exchange.identity = request.identity  # a form may have said who it is
+                if request.denied is not None:
+                    self._deny(scope, exchange, request_id, None, request.denied)
             seconds = perf_counter() - started
             asked = exchange.access
             name = "" if asked is None else asked.name or asked.action
             received = 0 if exchange.body is None else exchange.body.bytes_in
             mounted.counters.count(name, exchange.status, seconds, received, exchange.bytes_out)
-            if request_logger.isEnabledFor(logging.INFO):
-                _log_request(scope, exchange, request_id, seconds)
+            if self._log_requests and request_logger.isEnabledFor(logging.INFO):
+                source_ip, _ = self._gate.peer(scope, _headers_of(scope))
+                _log_request(scope, exchange, request_id, seconds, source_ip)
 
     def _find_mount(self, path: bytes, scope: Scope) -> _Mounted | None:
         if path in self._by_path:
@@ -204,7 +217,8 @@ class GatewayApp:
         exchange.identity = identity
         peer = gate.peer(scope, headers)
         trust, act_as, judged = trust_root, None, None
-        if not identity.is_root or scope["method"] == "POST":
+        method = scope["method"]
+        if not identity.is_root or method == "POST":
             caller = Caller(gate, scope, headers, identity, signed, peer)
             await gate.admit(caller, access)
             trust, act_as, judged = caller.trust, caller.act_as, caller.judged
@@ -216,10 +230,21 @@ class GatewayApp:
             await receive()
         if body.must_be_read:
             await (body.settle() if access.payload else body.read_all())
-        scope["objectio"] = Request(
+        request = scope["objectio"] = Request(
             request_id, access, identity, body, trust, peer[0], peer[1], act_as, judged
         )
+        if method != "GET" and kind_of(access.action):
+            await self._watch(exchange, request, headers)
         return body
+
+    async def _watch(self, exchange: Exchange, request: Request, headers: Headers) -> None:
+        """What is done from here on stands in the audit log: at once, or when it is known what it is."""
+        access = request.access
+        recorded = None if self._audit is None else Recorded(self._audit, exchange)
+        if access.public:
+            request.acts = partial(_act, recorded, request, headers)
+        else:
+            await _act(recorded, request, headers, access.action, access.resource)
 
     def _open_body(
         self, receive: Receive, headers: Headers, signed: Signed | None, access: Access
@@ -244,18 +269,16 @@ class GatewayApp:
     ) -> None:
         """Renders `error`, or cuts the connection if a response has begun."""
         expected = isinstance(error, ObjectIOError)
+        exchange.failure = error
         if isinstance(error, ClientDisconnected):
-            logger.debug("request_id=%s the client has gone", request_id)
+            logger.debug(Line({"request_id": request_id}, "the client has gone"))
         elif not expected:
-            logger.error("request_id=%s unexpected exception", request_id, exc_info=error)
+            line = Line({"request_id": request_id}, "unexpected exception")
+            logger.error(line, exc_info=error)
         if exchange.begun():
             if expected:
-                logger.error(
-                    "request_id=%s failed after the response had begun: %s: %s",
-                    request_id,
-                    type(error).__name__,
-                    error,
-                )
+                said = f"failed after the response had begun: {type(error).__name__}: {error}"
+                logger.error(Line({"request_id": request_id}, said))
             if not exchange.ended and not exchange.abort():
                 raise error
             return
@@ -267,11 +290,43 @@ class GatewayApp:
             if mounted.finish_error is not None:
                 response = await mounted.finish_error(response, scope)
         except Exception:
-            logger.exception("request_id=%s the front end cannot render its error", request_id)
+            said = "the front end cannot render its error"
+            logger.exception(Line({"request_id": request_id}, said))
             response = Response(500, [(b"content-type", b"text/plain")], b"Internal Server Error\n")
         if response.status >= 500 and expected:
-            logger.error("request_id=%s %s: %s", request_id, type(error).__name__, error)
+            said = f"{type(error).__name__}: {error}"
+            logger.error(Line({"request_id": request_id}, said))
         await _send_response(exchange, response)
+        if response.status in DENIED:
+            self._deny(scope, exchange, request_id, error)
+
+    def _deny(
+        self,
+        scope: Scope,
+        exchange: Exchange,
+        request_id: str,
+        error: Exception | None,
+        denied: Sequence[Wanted] = (),
+    ) -> None:
+        """A line about a request that was denied, or a part of it."""
+        if self._audit is None:
+            return
+        headers, access = _headers_of(scope), exchange.access
+        request: Request | None = scope.get("objectio")
+        identity = exchange.identity if request is None else request.identity
+        action, resource, key, more = "", "", "", {}
+        if access is not None:
+            action, resource = access.action, access.resource
+        if denied:
+            action, resource, more = denied[0].action, denied[0].resource, {"count": len(denied)}
+        elif isinstance(error, AccessError):
+            # What is touched besides may be what is denied.
+            action = str(error.fields.get("action") or action)
+            resource = str(error.fields.get("resource") or resource)
+            key = claimed_key(error)
+        peer = self._gate.peer(scope, headers)
+        facts = describe(request_id, action, resource, identity, peer, headers, key)
+        self._audit.deny(facts, exchange.status, code_of(error) or "AccessDenied", **more)
 
     async def _answer_reserved(self, scope: Scope, send: Send) -> bool:
         """Whether it was one of ours and has been answered."""
@@ -294,6 +349,14 @@ class GatewayApp:
         headers = [(b"content-type", content_type.encode())]
         await _send_response(_plain(scope, send), Response(200, headers, text))
         return True
+
+
+def _headers_of(scope: Scope) -> Headers:
+    """Also of a request that was refused for them."""
+    try:
+        return collect_headers(scope["headers"])
+    except AccessError:
+        return dict(scope["headers"])
 
 
 def _is_near(scope: Scope) -> bool:
@@ -325,6 +388,19 @@ def _order_mounts(
                 raise ValueError(f"two front ends are mounted at {mount.prefix!r}")
             found[mounted.prefix] = mounted
     return sorted(found.values(), key=lambda item: -len(item.prefix)), by_path
+
+
+async def _act(
+    recorded: Recorded | None, request: Request, headers: Headers, action: str, resource: str
+) -> None:
+    access = request.access
+    access.action, access.resource = action, resource
+    kind = kind_of(action)
+    if recorded is not None and kind:
+        peer = request.source_ip, request.secure
+        await recorded.begin(
+            kind, describe(request.request_id, action, resource, request.identity, peer, headers)
+        )
 
 
 async def _authenticate_whole(
@@ -371,22 +447,22 @@ async def _answer_other(scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError(f"unknown ASGI scope {scope['type']!r}")
 
 
-def _log_request(scope: Scope, exchange: Exchange, request_id: str, seconds: float) -> None:
+def _log_request(
+    scope: Scope, exchange: Exchange, request_id: str, seconds: float, source_ip: str
+) -> None:
     """The query is left out: a presigned URL is a credential."""
-    client = scope.get("client")
     body, access, identity = exchange.body, exchange.access, exchange.identity
-    request_logger.info(
-        "request_id=%s remote=%s method=%s path=%s status=%d action=%s identity=%s "
-        "access_key=%s bytes_in=%d bytes_out=%d ms=%.3f",
-        request_id,
-        client[0] if client else "-",
-        scope["method"],
-        scope["raw_path"].decode("ascii", "backslashreplace"),
-        exchange.status,
-        access.action if access is not None else "-",
-        identity.name,
-        identity.access_key or "-",
-        body.bytes_in if body is not None else 0,
-        exchange.bytes_out,
-        seconds * 1000,
-    )
+    facts = {
+        "request_id": request_id,
+        "remote": source_ip,
+        "method": scope["method"],
+        "path": scope["raw_path"].decode("ascii", "backslashreplace"),
+        "status": exchange.status,
+        "action": access.action if access is not None else None,
+        "identity": identity.name,
+        "access_key": identity.access_key or None,
+        "bytes_in": body.bytes_in if body is not None else 0,
+        "bytes_out": exchange.bytes_out,
+        "ms": round(seconds * 1000, 3),
+    }
+    request_logger.info(Line(facts))

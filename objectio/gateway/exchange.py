@@ -52,6 +52,7 @@ class Exchange:
     body: Body | None = None
     access: Access | None = None
     identity: Identity = ANONYMOUS
+    failure: Exception | None = None
     _linger_seconds = 0.0
     _start: Any = None  # the head, while it waits for the body
 

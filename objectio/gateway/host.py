@@ -17,6 +17,7 @@ from objectio.abc.role import NodeParts, Service
 from objectio.errors import Unavailable
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.arrivals import Arrivals
+from objectio.gateway.audit import Audit
 from objectio.gateway.body import Pace
 from objectio.gateway.gate import Gate
 from objectio.gateway.guard import Guard
@@ -30,6 +31,7 @@ from objectio.store.reach import ReachOfStripes
 from objectio.store.standalone import Standalone
 
 OPERATORS_API: Final = "admin"
+AUDIT_DIRECTORY: Final = "audit"
 
 
 class HttpHost:
@@ -52,6 +54,7 @@ class HttpHost:
         config = parts.config
         self._parts = parts
         self._front_ends = front_ends
+        self._audit = open_audit(parts)
         app = GatewayApp(
             front_ends,
             Gate(
@@ -71,6 +74,8 @@ class HttpHost:
             health=health_of(parts),
             exporter=parts.exporter,
             neighbours=parts.part("neighbours") if parts.has("neighbours") else None,
+            audit=self._audit,
+            log_requests=config.log.requests,
             metrics_public=config.gateway.metrics_public,
             requests_max=config.gateway.requests_max,
             body_pace=Pace(
@@ -100,6 +105,8 @@ class HttpHost:
         )
 
     async def start(self) -> None:
+        if self._audit is not None:
+            await self._audit.start()
         await self._server.start()
         self._parts.provide("endpoint", self._server.endpoint)
         self._parts.provide("http", self._server.make_protocol)
@@ -109,6 +116,22 @@ class HttpHost:
             if (end := getattr(front_end, "stop", None)) is not None:
                 end()
         await self._server.stop()
+        if self._audit is not None:
+            await self._audit.stop()
+
+
+def open_audit(parts: NodeParts) -> Audit | None:
+    config = parts.config
+    if not config.audit.enabled:
+        return None
+    return Audit(
+        config.data_dir / AUDIT_DIRECTORY,
+        config.node.name,
+        file_bytes_max=config.audit.file_bytes_max,
+        files_max=config.audit.files_max,
+        denied_per_second_max=config.audit.denied_per_second_max,
+        metrics=parts.metrics,
+    )
 
 
 def health_of(parts: NodeParts) -> Health:

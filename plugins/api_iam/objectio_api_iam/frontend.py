@@ -90,7 +90,9 @@ class IamFrontEnd:
         if route is None:
             raise Refusal("InvalidAction", "The action is not known here.")
         call = Call(self._context, self._context.identities, self._verifier, request, form, action)
-        await _authorize(call, route)
+        resource = await _authorize(call, route)
+        if request.acts is not None:
+            await request.acts(f"{route.service}:{action}", resource)
         result = await route.answer(call)
         body = xml.answer(action, _NAMESPACES[route.service], result, request.request_id)
         headers = _headers(request.request_id, body)
@@ -119,10 +121,10 @@ def _find_service(scope: Scope) -> Service:
     return "sts"
 
 
-async def _authorize(call: Call, route: Route) -> None:
-    """Before anything of a request is done or looked up."""
+async def _authorize(call: Call, route: Route) -> str:
+    """Before anything of a request is done or looked up. Returns what it is about."""
     if route.anonymous:
-        return
+        return call.form.get("RoleArn")
     if not call.identity.account:
         raise Unauthenticated("Request is missing Authentication Token")
     if call.identity.access_key and call.request.access.service != route.service:
@@ -130,9 +132,11 @@ async def _authorize(call: Call, route: Route) -> None:
             "SignatureDoesNotMatch",
             f"Credential should be scoped to correct service: {route.service}",
         )
-    if route.resource is not None:
-        resource = await route.resource(call)
-        await call.request.trust(Wanted(f"{route.service}:{call.action}", resource))
+    if route.resource is None:
+        return call.form.get("RoleArn") or call.identity.arn
+    resource = await route.resource(call)
+    await call.request.trust(Wanted(f"{route.service}:{call.action}", resource))
+    return resource
 
 
 def _headers(request_id: str, body: bytes) -> list[tuple[bytes, bytes]]:

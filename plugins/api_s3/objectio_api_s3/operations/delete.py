@@ -123,14 +123,17 @@ async def _authorize(call: Call, entry: _Entry, bypass: bool) -> Exception | Non
     def values() -> Mapping[str, Sequence[str]]:
         return _values(op, version_id)
 
-    try:
-        await call.request.trust(Wanted(action, where, version_id, values))
-        if bypass:
-            await call.request.trust(
-                Wanted("s3:BypassGovernanceRetention", where, version_id, values)
-            )
-    except AccessDenied as error:
-        return error
+    wanted = [Wanted(action, where, version_id, values)]
+    if bypass:
+        wanted.append(Wanted("s3:BypassGovernanceRetention", where, version_id, values))
+    for each in wanted:
+        try:
+            await call.request.trust(each)
+        except AccessDenied as error:
+            if call.request.denied is None:
+                call.request.denied = []
+            call.request.denied.append(each)
+            return error
     return None
 
 
