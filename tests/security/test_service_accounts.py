@@ -381,16 +381,19 @@ async def test_an_operator_s_service_account_makes_no_wider_one(world, service):
 # Another process.
 
 
-async def test_its_limits_hold_at_every_process(world, service):
+@pytest.mark.parametrize("knows", ["nothing", "the user"])
+async def test_its_limits_hold_at_every_process(world, service, knows):
     await grant(world)
-    by = await service(expires_ms=int(world.clock * 1000) + 60_000)
-    made, headers = await session(world, by)
     there = memory_identities(
         [world.root],
         kv=world.memory.kv,
         keys=world.memory.identities._vault._kms,
         clock=lambda: world.clock,
     )
+    if knows == "the user":
+        await there.directory.load()
+    by = await service(expires_ms=int(world.clock * 1000) + 60_000)
+    made, headers = await session(world, by)
     token = headers[TOKEN]
     await there.directory.refresh(made.access_key, token)
     found = there.directory.session(made.access_key, token).identity
