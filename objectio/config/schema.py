@@ -466,8 +466,8 @@ class GatewaySection(Section, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Of these, from one address that is no trusted proxy; more are answered 503. "
-            "0: as many as there may be.",
+            description="Of these, from one address (IPv6: one /64) that is no trusted proxy; more are "
+            "answered 503. 0: as many as there may be.",
         ),
     ] = 0
     requests_max: Annotated[

@@ -28,6 +28,15 @@ def make_app(front_end, world):
     return lambda **options: GatewayApp({"s3": front_end}, Gate(world.store), **options)
 
 
+@pytest.fixture
+def tls(tmp_path):
+    """(server's, client's)"""
+    path = make_certificate(tmp_path / "one.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context, ssl.create_default_context(cafile=path)
+
+
 class Wire:
     """One connection, as `world.root`."""
 
@@ -193,6 +202,15 @@ async def test_too_many_requests_are_told_to_slow_down(make_app, serve, connect,
 # Slow senders.
 
 
+async def test_a_handshake_that_does_not_come_is_not_waited_for(make_app, serve, connect, tls):
+    patience = Patience(head_seconds_max=0.2)
+    async with serve(make_app(), tls=tls[0], patience=patience) as server:
+        silent = await connect(server)
+        assert await silent.ended() == b""
+        beside = await connect(server, ssl=tls[1], server_hostname="localhost")
+        assert await beside.status() == 200
+
+
 async def drip(wire, pause_seconds=0.01):
     """One byte at a time, for as long as it is taken."""
     with contextlib.suppress(ConnectionError):
@@ -282,15 +300,6 @@ async def test_a_server_that_reads_slowly_does_not_blame_the_sender(
 
 
 # Slow readers.
-
-
-@pytest.fixture
-def tls(tmp_path):
-    """(server's, client's)"""
-    path = make_certificate(tmp_path / "one.pem")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context, ssl.create_default_context(cafile=path)
 
 
 def in_one_piece(size, ended=None, connection=b"keep-alive"):

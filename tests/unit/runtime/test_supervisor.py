@@ -70,6 +70,39 @@ async def test_what_can_never_be_started_is_given_up(tmp_path, code, error, star
     assert len(log.read_text().split()) == starts
 
 
+async def test_a_signal_to_renew_waits_for_who_cannot_take_it_yet(tmp_path):
+    """Before it has said that it is ready the signal would end it."""
+    begun, go, told = tmp_path / "begun", tmp_path / "go", tmp_path / "told"
+    script = f"""
+import pathlib, signal, time
+pathlib.Path({str(begun)!r}).touch()
+while not pathlib.Path({str(go)!r}).exists():
+    time.sleep(0.01)
+signal.signal(signal.SIGHUP, lambda *_: open({str(told)!r}, "a").write("."))
+{READY}
+while True:
+    time.sleep(600)
+"""
+    kept = child(script)
+    keeping = asyncio.ensure_future(kept.keep())
+
+    async def until(condition):
+        async with asyncio.timeout(SECONDS_MAX):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    await until(begun.exists)
+    pid = kept._process.pid
+    kept.renew()
+    kept.renew()
+    go.touch()
+    await until(lambda: told.exists() and told.read_text() == ".")
+    kept.renew()
+    await until(lambda: told.read_text() == "..")
+    assert await pid_of(kept) == pid
+    await kept.stop(keeping)
+
+
 async def test_what_may_be_lacking_is_tried_on(tmp_path, monkeypatch):
     """It comes up as soon as what keeps it from that is mended."""
     monkeypatch.setattr(supervisor, "PAUSE_SECONDS_MAX", 0.1)
