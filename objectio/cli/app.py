@@ -94,6 +94,11 @@ class Commands(CommandManager):
         ExtensionManager.ENTRY_POINT_CACHE.update(groups)
         ExtensionManager.ENTRY_POINT_CACHE.update({f"{namespace}.{own}": [] for own in OWN})
 
+    def add_command(self, name: str, command_class: Any) -> None:
+        """Of cliff's own commands, those that there is no other for."""
+        if name not in self.commands:
+            super().add_command(name, command_class)
+
     def find_command(self, argv: list[str]) -> tuple[type[Command], str, list[str]]:
         words = argv[: self._get_last_possible_command_index(argv)]
         for count in range(len(words), 0, -1):

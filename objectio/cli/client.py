@@ -297,6 +297,7 @@ class Client:
     def __init__(
         self, endpoint: str, keys: Keys | None, *, answer_seconds: float = TIMEOUT_SECONDS
     ) -> None:
+        self.keys = keys
         self._connection = Connection(endpoint, keys, answer_seconds=answer_seconds)
         self.endpoint = self._connection.endpoint
 

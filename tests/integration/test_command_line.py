@@ -7,8 +7,14 @@ import contextlib
 import csv
 import io
 import json
+import os
+import select
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
@@ -18,6 +24,7 @@ for needed in ("objectio_api_admin", "objectio_api_s3", "objectio_kv_lmdb"):
     pytest.importorskip(needed, reason=f"{needed} is not installed")
 
 DISKS = 12
+MAIN = "import sys; from objectio.cli.app import main; sys.exit(main())"
 SHAPES = ("one", pytest.param("roles", marks=pytest.mark.slow))
 
 
@@ -156,6 +163,90 @@ def test_wrong_credentials(objectio, show, server):
     said = objectio("user", "list", keys=(), code=4)[1]
     assert "(credentials: none were found)" in said
     assert "set both" in objectio("user", "list", keys=(access_key,), code=2)[1]
+
+
+# What happens, and what is set.
+
+
+@contextlib.contextmanager
+def following(server, here, *words):
+    """`cluster events -f json` in a process; gives a function that waits for an event that fits."""
+    command = [sys.executable, "-c", MAIN, "cluster", "events", "-f", "json", *words]
+    command += ["-e", server.endpoint, "--data", str(server.data_dir)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=here, **pipes) as process:
+        os.set_blocking(process.stdout.fileno(), False)
+        came, rest = [], b""
+
+        def wait_for(fits, seconds_max=30):
+            nonlocal rest
+            deadline = time.monotonic() + seconds_max
+            while True:
+                while came:
+                    if fits(event := came.pop(0)):
+                        return event
+                left = deadline - time.monotonic()
+                assert left > 0
+                assert process.poll() is None, process.stderr.read()
+                if select.select([process.stdout], [], [], left)[0]:
+                    *lines, rest = (rest + process.stdout.read()).split(b"\n")
+                    came.extend(json.loads(line) for line in lines)
+
+        try:
+            yield wait_for
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+        finally:
+            process.kill()
+
+
+def test_events_are_followed(show, server, tmp_path):
+    with following(server, tmp_path) as wait_for:
+        first = wait_for(lambda event: True)
+        assert (first["type"], len(first["disks"]), first["unknown"]) == ("state", DISKS, [])
+        show("disk", "drain", "3")
+        seen = {}
+        while seen.keys() < {"disk", "map"}:
+            event = wait_for(lambda event: event["type"] == "map" or event.get("osd") == 3)
+            seen.setdefault(event["type"], event)
+        assert seen["disk"]["changed"] == ["membership"]
+        assert seen["disk"]["before"]["membership"] == "in"
+        assert seen["map"]["epoch"] > first["cluster"]["epoch"]
+        show("disk", "undrain", "3")
+    with following(server, tmp_path, "--type", "map") as wait_for:
+        show("disk", "drain", "3")
+        assert wait_for(lambda event: True)["type"] == "map"
+        show("disk", "undrain", "3")
+
+
+def test_events_in_words(objectio):
+    said = objectio("cluster", "events", "--count", "1")[0]
+    assert f"{DISKS} of {DISKS} disks up" in said
+    assert said.count("\n") == 1
+    objectio("cluster", "events", "--count", "0", code=2)
+    assert "refuses" in objectio("cluster", "events", keys=(), code=4)[1]
+
+
+def test_events_go_on_when_the_server_was_away(start, tmp_path):
+    server = start(tmp_path / "own")
+    with following(server, tmp_path) as wait_for:
+        wait_for(lambda event: event["type"] == "state")
+        server.kill()
+        server.start()
+        wait_for(lambda event: event["type"] == "state")
+
+
+def test_the_configuration_in_force(objectio, show):
+    rows = {row["key"]: row["value"] for row in show("config", "get")}
+    assert rows["osd.check_seconds"] == 0.2
+    assert rows["store.repair_interval_seconds"] == 0.5
+    assert [row["key"] for row in show("config", "get", "gateway.listen")] == ["gateway.listen"]
+    log = show("config", "get", "osd.log")
+    assert log
+    assert all(row["key"].startswith("osd.log.") for row in log)
+    got = objectio("config", "get", "osd.check_seconds", "-f", "value", "-c", "value")[0]
+    assert got == "0.2\n"
+    assert "has no osd.chek" in objectio("config", "get", "osd.chek", code=3)[1]
 
 
 # Formats.

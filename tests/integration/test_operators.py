@@ -329,7 +329,7 @@ def test_no_server_and_no_server_of_ours(operate, tmp_path):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-        said = operator.refused("doctor", "-e", f"http://127.0.0.1:{port}")
+        said = operator.refused("doctor", "-e", f"http://127.0.0.1:{port}", code=5)
         assert "cannot reach" in said
     assert "is not the address" in operator.refused("disk", "list", "-e", "localhost", code=2)
     quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
