@@ -7,10 +7,14 @@ MinIO CVE-2024-55949, CVE-2021-43858 (users who made themselves administrators),
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 
 import pytest
 
+from objectio.abc.api import ANONYMOUS
+from objectio.iam import managed
 from objectio.iam.credentials import ROOT_ACCOUNT
+from objectio.iam.policy import Asked, Policy
 
 ACCOUNTS = "/v1/accounts"
 USERS = f"{ACCOUNTS}/{ROOT_ACCOUNT}/users"
@@ -164,3 +168,40 @@ async def test_conditions_count_here_too(world, condition):
         ROOT_ACCOUNT, "user", "op", "p0", may("admin:*", Condition=fine)
     )
     assert (await world.admin("GET", ACCOUNTS, by)).status == 200
+
+
+async def test_nobody_renames_a_user_to_who_it_may_not_touch(world):
+    """Rights that are still written somewhere for a name would be the renamed one's."""
+    devs = may("admin:*", resource=admin(f"account/{ROOT_ACCOUNT}/user/dev-*"))
+    by = await world.make_user(ROOT_ACCOUNT, "op", devs)
+    for name in ("dev-1", "boss"):
+        await world.identities.create_user(ROOT_ACCOUNT, name)
+    for name, new, status in (
+        ("dev-1", "chief", 403),
+        ("dev-1", "DEV-2", 200),
+        ("boss", "dev-3", 403),
+        ("dev-2", "dev-2", 200),
+    ):
+        answer = await world.admin("POST", f"{USERS}/{name}/update", by, {"name": new})
+        assert answer.status == status, (name, new, answer.body)
+    users = [user.name for user in await world.identities.list_users(ROOT_ACCOUNT)]
+    assert users == ["boss", "dev-2", "op"]
+
+
+def test_diagnostics_looks_and_changes_nothing():
+    routes = pytest.importorskip("objectio_api_admin.routes").ROUTES
+    document = managed.POLICIES[f"{BUILT_IN}diagnostics"].document
+    policy = Policy.parse(document, kind="identity")
+    looks = []
+    for route in routes:
+        asked = Asked(ANONYMOUS, f"admin:{route.action}".lower(), admin(route.resource), None)
+        if policy.ask(asked).allowed:
+            looks.append(route)
+    # A token gives no more than the key that it is got with.
+    assert {route.action for route in looks if route.method != "GET"} == {"CreateToken"}
+    about = {route.resource.partition("/")[0] for route in looks}
+    assert about.isdisjoint({"account", "bucket", "config"})
+    known = {route.action.lower() for route in routes}
+    for action in json.loads(document)["Statement"][0]["Action"]:
+        name = action.removeprefix("admin:").lower()
+        assert any(fnmatchcase(each, name) for each in known), f"{action} is no action"

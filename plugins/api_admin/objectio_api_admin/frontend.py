@@ -99,6 +99,7 @@ class AdminFrontEnd:
                 await _read(request, route.body),
                 request.identity,
                 _session_token(scope, request),
+                request.trust,
             )
         answer = await route.answer(asked, said)
         if route.streams:

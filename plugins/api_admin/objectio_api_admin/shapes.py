@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from objectio.abc.api import ANONYMOUS, ApiContext, Identity
+from objectio.abc.api import ANONYMOUS, ApiContext, Identity, Wanted
 from objectio.errors import InvalidRequest, NotFound, OperationNotImplemented
 from objectio.iam.admin import IdentityAdmin
 from objectio.iam.credentials import ROOT_ACCOUNT, ROOT_CANONICAL_ID
@@ -64,12 +64,14 @@ class Operation:
 @dataclass(frozen=True, slots=True)
 class Order:
     """The names in the path, of which `name` is the bucket's or account's, the body as the route says
-    its type, and who asks: with which token, if by temporary credentials."""
+    its type, and who asks: with which token, if by temporary credentials. `trust` is that of the
+    request, for what stands in the body and must be allowed too."""
 
     names: Mapping[str, str]
     body: Any
     identity: Identity = ANONYMOUS
     session_token: str = field(default="", repr=False)
+    trust: Callable[[Wanted], Awaitable[None]] | None = None
 
     @property
     def name(self) -> str:

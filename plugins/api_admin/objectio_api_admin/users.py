@@ -7,12 +7,12 @@ from typing import Annotated, Final
 
 import msgspec
 
-from objectio.abc.api import ApiContext
+from objectio.abc.api import ApiContext, Wanted
 from objectio.errors import NotEmpty
 from objectio.iam.admin import User as KnownUser
 from objectio_api_admin.holders import held_by, policies_of
 from objectio_api_admin.keys import AccessKey, show_key
-from objectio_api_admin.shapes import Order, Route, account_of
+from objectio_api_admin.shapes import ARN, Order, Route, account_of
 from objectio_api_admin.values import AccountId, Arn, Milliseconds, Path, UniqueId, UserName
 
 
@@ -82,6 +82,11 @@ async def get_user(context: ApiContext, order: Order) -> UserDetail:
 async def update_user(context: ApiContext, order: Order) -> User:
     identities, account = await account_of(context, order)
     wanted: ChangedUser = order.body
+    # Policies name users: whoever renames one must be allowed to do so with the name that it gets, or a
+    # user would become another one whose rights are still written somewhere.
+    if wanted.name and order.trust is not None:
+        becomes = f"{ARN}account/{account}/user/{wanted.name}"
+        await order.trust(Wanted("admin:UpdateUser", becomes))
     return _shown(
         await identities.update_user(
             account, order.names["user"], new_name=wanted.name, new_path=wanted.path
