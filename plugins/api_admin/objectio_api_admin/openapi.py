@@ -52,6 +52,9 @@ _PARAMETERS: Final[Mapping[str, tuple[str, Json]]] = {
     "node": ("The name of the node.", {"type": "string", "pattern": _NAME}),
 }
 
+_ANSWERED_AS: Final = {"account": "id", "key": "access_key"}
+"""The fields of answers with the names of what was made, where they are not `name`."""
+
 _SECURITY: Final[Json] = {
     "sigv4": {
         "type": "apiKey",
@@ -96,7 +99,7 @@ def document(topics: Mapping[str, tuple[str, Sequence[Route]]]) -> Json:
     for topic, (_, table) in topics.items():
         for route in table:
             at = paths.setdefault(_named(route.path), _parameters(route.path))
-            at[route.method.lower()] = _operation(topic, route, types)
+            at[route.method.lower()] = _operation(topic, route, types, _links(route, routes))
     return {
         "openapi": "3.1.0",
         "info": _INFO,
@@ -133,7 +136,7 @@ def _parameter(name: str) -> Json:
     return {"name": name, "in": "path", "required": True, "description": said, "schema": schema}
 
 
-def _operation(topic: str, route: Route, types: Mapping[int, Json]) -> Json:
+def _operation(topic: str, route: Route, types: Mapping[int, Json], links: Json) -> Json:
     resource = ARN + _named(route.resource)
     made: Json = {
         "operationId": route.action,
@@ -156,12 +159,28 @@ def _operation(topic: str, route: Route, types: Mapping[int, Json]) -> Json:
             "description": "A stream of events." if route.streams else "Done.",
             "headers": _REQUEST_ID,
             "content": answer,
+            **({"links": links} if links else {}),
         },
         **{
             str(status): {"$ref": f"#/components/responses/{status}"} for status in _statuses(route)
         },
     }
     return made
+
+
+def _links(route: Route, routes: Iterable[Route]) -> Json:
+    """What can be asked about a thing that was just made, by the name that it has been given."""
+    known = re.findall(r"\{(\w+)\}", _named(route.path))
+    found: Json = {}
+    for other in routes:
+        words = re.findall(r"\{(\w+)\}", _named(other.path))
+        below = _named(other.path).startswith(_named(route.path) + "/{")
+        if route.method != "POST" or not below or len(words) != len(known) + 1:
+            continue
+        parameters = {word: f"$request.path.{word}" for word in known}
+        parameters[words[-1]] = f"$response.body#/{_ANSWERED_AS.get(words[-1], 'name')}"
+        found[other.action] = {"operationId": other.action, "parameters": parameters}
+    return found
 
 
 def _event(data: Json) -> Json:
