@@ -7,8 +7,9 @@
     data: {"type":"disk","id":"5f3a91c2-17","time_ms":1790000000000,"osd":3,…}
 
 with its data in one line. The first is always `state`, and says how everything is; each further one says
-what has changed since. Numbers that always change are no change: what disks hold, how much the file system of
-one has for it, and what caches were asked. Lines that begin with a colon are there to keep the connection; nothing is in them.
+what has changed since. Of disks and nodes numbers are no change: they always do. Of a directory the
+capacity does, too, which is what its file system has left. Lines that begin with a colon are there to
+keep the connection; nothing is in them.
 
 The response ends after a quarter of an hour, so that nobody listens on who may not any more, and when the
 process stops. A client then asks again, after a second or so, and is told the state first: what came and

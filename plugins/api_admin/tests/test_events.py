@@ -195,7 +195,7 @@ async def test_what_changes_is_told_and_nothing_else(stream, changing, served):
     await served.until(lambda: changing.asked > asked + 60)  # several looks: nothing has changed
     disks = await changing.disks()
     disks[3] = replaced(disks[3], state="up", slow=True, capacity_bytes=1 << 40)
-    disks[4] = replaced(disks[4], used_bytes=77, live_bytes=70, shards=7, cache_hits=9)
+    disks[4] = replaced(disks[4], capacity_bytes=9, used_bytes=7, live_bytes=7, shards=7)
     changing.answers["disks"] = disks
     said = await stream.next()
     assert (said["type"], said["osd"]) == ("disk", 3)
