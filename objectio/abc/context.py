@@ -14,7 +14,9 @@ from objectio.abc.metrics import Metrics, NullMetrics
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Context:
-    """`data_dir` is a directory of the driver's own, made before `open` is called."""
+    """`data_dir` is where the driver may keep files. It is the driver's own, but that of key managers is
+    the node's. For key-value engines, shard stores and key managers it is there before `open` is called;
+    others make it when they need it."""
 
     name: str
     data_dir: Path

@@ -1,1 +1,1 @@
-"""One parity shard by exclusive or: an example of a plugin for ObjectIO."""
+"""One parity shard by exclusive or: a plugin for ObjectIO."""
