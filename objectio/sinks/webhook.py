@@ -128,6 +128,7 @@ class _Receiver:
         self.config = config
         self.thread = ThreadPoolExecutor(1, "webhook")
         self._url: SplitResult = urlsplit(config.url)
+        self._where = f"{self._url.scheme}://{self._url.netloc}"  # of the path nobody is told
         self._tls = _tls(config) if self._url.scheme == "https" else None
         self._connection: http.client.HTTPConnection | None = None
         self._closed = False
@@ -149,7 +150,7 @@ class _Receiver:
                 raise self._unavailable(again) from again
         if 200 <= status < 300:
             return
-        message = f"{self.config.url} answered {status}"
+        message = f"{self._where} answered {status}"
         if status in _REFUSALS:
             raise InvalidRequest(message, reason="refused", status=status)
         raise Unavailable(message, status=status)
@@ -195,8 +196,9 @@ class _Receiver:
         return headers
 
     def _unavailable(self, error: BaseException) -> Unavailable:
-        said = str(error) or type(error).__name__
-        return Unavailable(f"{self.config.url}: {said}")
+        quotes_path = isinstance(error, http.client.InvalidURL)
+        said = type(error).__name__ if quotes_path else str(error) or type(error).__name__
+        return Unavailable(f"{self._where}: {said}")
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -1,0 +1,259 @@
+"""The audit log of a real server: what it says of S3, IAM and the operators' API, and after a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import threading
+import time
+
+import pytest
+
+from objectio.testing.shapes import SHAPES_SLOW
+
+for needed in ("objectio_api_admin", "objectio_api_iam", "objectio_api_s3", "objectio_kv_lmdb"):
+    pytest.importorskip(needed, reason=f"{needed} is not installed")
+boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+exceptions = pytest.importorskip("botocore.exceptions")
+
+ALLOW = json.dumps(
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+)
+
+
+@pytest.fixture(params=SHAPES_SLOW)
+def shape(request):
+    return request.param
+
+
+def client(server, service, pair=None, **more):
+    from botocore.config import Config
+
+    access_key, secret_key = pair or server.credentials
+    return boto3.client(
+        service,
+        endpoint_url=server.endpoint,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name="us-east-1",
+        config=Config(retries={"max_attempts": 0}),
+        **more,
+    )
+
+
+def lines(server, kind="admin"):
+    """Of all processes; a line that is not whole would not be read."""
+    found = []
+    for path in (server.data_dir / "audit").glob(f"*.{kind}*.jsonl"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        found += [json.loads(line) for line in path.read_bytes().splitlines()]
+    return sorted(found, key=lambda each: each["time"])
+
+
+def done(server):
+    return [(each["action"], each["status"]) for each in lines(server) if each["event"] == "done"]
+
+
+def eventually(ask, seconds_max=20):
+    deadline = time.monotonic() + seconds_max
+    while not (answer := ask()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return answer
+
+
+def test_who_changes_what(start):
+    server = start()
+    s3, iam = client(server, "s3"), client(server, "iam")
+    answer = s3.create_bucket(Bucket="audited")
+    (begun, ended) = lines(server)  # there is no waiting: it was there before the answer
+    assert (begun["event"], ended["event"], ended["status"]) == ("begun", "done", 200)
+    assert begun["request_id"] == answer["ResponseMetadata"]["RequestId"]
+    assert begun["resource"] == "arn:aws:s3:::audited"
+    assert (begun["identity"], begun["access_key"]) == (
+        "arn:aws:iam::000000000000:root",
+        server.credentials[0],
+    )
+    assert begun["source_ip"] == "127.0.0.1"
+    assert "oto" in begun["user_agent"]
+    s3.put_object(Bucket="audited", Key="k", Body=b"x" * 1000)
+    s3.get_object(Bucket="audited", Key="k")
+    s3.put_bucket_versioning(Bucket="audited", VersioningConfiguration={"Status": "Enabled"})
+    s3.delete_objects(Bucket="audited", Delete={"Objects": [{"Key": "k"}]})
+    iam.create_user(UserName="alice")
+    iam.put_user_policy(UserName="alice", PolicyName="all", PolicyDocument=ALLOW)
+    iam.get_user(UserName="alice")
+    key = iam.create_access_key(UserName="alice")["AccessKey"]
+    alice = key["AccessKeyId"], key["SecretAccessKey"]
+    client(server, "sts", alice).get_session_token()
+    with pytest.raises(exceptions.ClientError):
+        iam.delete_user(UserName="nobody")
+    assert done(server) == [
+        ("s3:CreateBucket", 200),
+        ("s3:PutBucketVersioning", 200),
+        ("iam:CreateUser", 200),
+        ("iam:PutUserPolicy", 200),
+        ("iam:CreateAccessKey", 200),
+        ("sts:GetSessionToken", 200),
+        ("iam:DeleteUser", 404),
+    ]
+    by = {each["action"]: each for each in lines(server)}
+    assert by["iam:CreateUser"]["resource"] == "arn:aws:iam::000000000000:user/alice"
+    assert by["sts:GetSessionToken"]["identity"] == "arn:aws:iam::000000000000:user/alice"
+    assert by["sts:GetSessionToken"]["access_key"] == alice[0]
+
+
+def test_who_is_denied(start):
+    server = start()
+    s3, iam = client(server, "s3"), client(server, "iam")
+    s3.create_bucket(Bucket="audited")
+    s3.put_object(Bucket="audited", Key="k", Body=b"x")
+    iam.create_user(UserName="bob")
+    key = iam.create_access_key(UserName="bob")["AccessKey"]
+    bob = key["AccessKeyId"], key["SecretAccessKey"]
+    before = len(lines(server))
+    for call, arguments in (
+        (client(server, "s3", bob).get_object, {"Bucket": "audited", "Key": "k"}),
+        (client(server, "s3", bob).delete_bucket, {"Bucket": "audited"}),
+        (client(server, "iam", bob).create_user, {"UserName": "mallory"}),
+        (client(server, "s3", (bob[0], "x" * 40)).list_buckets, {}),
+    ):
+        with pytest.raises(exceptions.ClientError) as caught:
+            call(**arguments)
+        last = caught.value.response["ResponseMetadata"]["RequestId"]
+    said = client(server, "s3", bob).delete_objects(
+        Bucket="audited", Delete={"Objects": [{"Key": f"k{n}"} for n in range(3)]}
+    )
+    assert len(said["Errors"]) == 3
+    found = eventually(lambda: len(them := lines(server, "denied")) >= 5 and them)
+    assert [(each["action"], each["status"], each["code"]) for each in found] == [
+        ("s3:GetObject", 403, "AccessDenied"),
+        ("s3:DeleteBucket", 403, "AccessDenied"),
+        ("iam:CreateUser", 403, "AccessDenied"),
+        ("s3:ListAllMyBuckets", 403, "SignatureDoesNotMatch"),
+        ("s3:DeleteObject", 200, "AccessDenied"),
+    ]
+    assert found[3]["request_id"] == last
+    assert found[4]["count"] == 3
+    assert {each["access_key"] for each in found} == {bob[0]}
+    assert found[2]["resource"] == "arn:aws:iam::000000000000:user/mallory"
+    assert len(lines(server)) == before
+
+
+def test_a_log_that_cannot_be_written_stops_changes_and_nothing_else(start):
+    server = start()
+    s3 = client(server, "s3")
+    s3.create_bucket(Bucket="audited")
+    audit = server.data_dir / "audit"
+    audit.rename(server.data_dir / "away")
+    audit.touch()
+    with pytest.raises(exceptions.ClientError) as caught:
+        s3.create_bucket(Bucket="refused")
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+    with pytest.raises(exceptions.ClientError):
+        client(server, "iam").create_user(UserName="refused")
+    s3.put_object(Bucket="audited", Key="k", Body=b"x")
+    assert s3.get_object(Bucket="audited", Key="k")["Body"].read() == b"x"
+    s3.delete_object(Bucket="audited", Key="k")  # what makes room may be done
+    assert "cannot be written" in server.log_text()
+    audit.unlink()
+    (server.data_dir / "away").rename(audit)
+    assert [each["Name"] for each in s3.list_buckets()["Buckets"]] == ["audited"]
+    s3.create_bucket(Bucket="allowed")
+    actions = [each["resource"] for each in lines(server) if each["event"] == "done"]
+    assert actions == [f"arn:aws:s3:::{name}" for name in ("audited", "allowed")]
+
+
+def test_nothing_is_changed_without_a_line_when_it_is_killed(start):
+    server = start()
+    server.stop()
+    for path in server.data_dir.glob("audit/*"):
+        with path.open("ab") as torn:
+            torn.write(b'{"time":"2026-01-01T00:00:00.000000Z","event":"beg')
+    server.start()
+    stop = threading.Event()
+
+    def make():
+        iam = client(server, "iam")
+        for number in range(10_000):
+            if stop.is_set():
+                return
+            try:
+                iam.create_user(UserName=f"user-{number}")
+            except (exceptions.ClientError, exceptions.BotoCoreError):
+                return
+
+    worker = threading.Thread(target=make)
+    worker.start()
+    try:
+        eventually(lambda: len(done(server)) > 20)
+        for pid in server.pids().values():
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        stop.set()
+        worker.join(60)
+        server.kill()
+    server.start()
+    there = {
+        user["UserName"]
+        for page in client(server, "iam").get_paginator("list_users").paginate()
+        for user in page["Users"]
+    }
+    begun = {
+        each["resource"].rpartition("/")[2] for each in lines(server) if each["event"] == "begun"
+    }
+    ended = {
+        each["resource"].rpartition("/")[2] for each in lines(server) if each["event"] == "done"
+    }
+    assert len(there) > 20
+    assert ended <= there <= begun
+    assert len(begun - ended) <= 1
+    repaired = [each for each in lines(server) if each["event"] == "repaired"]
+    assert repaired
+    assert all('"event":"beg' in each["cut"] for each in repaired[:1])
+
+
+def test_it_can_be_turned_off(start):
+    server = start(settings={"audit.enabled": "false"})
+    client(server, "s3").create_bucket(Bucket="unseen")
+    assert not (server.data_dir / "audit").exists()
+
+
+def test_health(start):
+    """Live, ready, and whether everything can be read and written: as many disks as 4+2 needs."""
+    import urllib.error
+    import urllib.request
+
+    server = start(settings={"osd.check_seconds": "0.2"})
+    server.stop()
+    config = server.data_dir / "objectio.toml"
+    config.write_text(config.read_text().replace("replace_blank = true", "replace_blank = false"))
+    server.start()
+
+    def ask(path):
+        try:
+            with urllib.request.urlopen(f"{server.endpoint}/health{path}") as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    for path in ("", "/live", "/ready", "/cluster"):
+        assert ask(path)[0] == 200
+    status, said = ask("/cluster")
+    assert said.items() >= {"osds": 6, "osds_up": 6, "groups_unreadable": 0}.items()
+    disks = sorted((server.data_dir / "disks").iterdir())
+    shutil.move(disks[0], server.data_dir / "gone0")
+    eventually(lambda: ask("/cluster")[1]["osds_up"] == 5)
+    assert ask("/cluster")[0] == 200
+    shutil.move(disks[1], server.data_dir / "gone1")
+    status, said = eventually(lambda: ask("/cluster")[0] == 503 and ask("/cluster"))
+    assert (said["status"], said["groups_unreadable"]) == ("unavailable", 0)
+    assert said["groups_unwritable"] == said["groups"]
+    assert ask("/ready")[0] == 200  # what is there can be read
+    for number in (0, 1):
+        shutil.move(server.data_dir / f"gone{number}", disks[number])
+    eventually(lambda: ask("/cluster")[0] == 200)
