@@ -75,7 +75,7 @@ class S3:
                 answer = connection.answer()
                 said = answer.read(_ANSWER_BYTES_MAX) if answer.status >= 300 else b""
             if answer.status != 200:
-                raise self._failure(answer.status, said, where)
+                raise self.failure(answer.status, said, where)
         return {name.lower(): value for name, value in answer.getheaders()}
 
     def get(
@@ -93,7 +93,7 @@ class S3:
             if answer.status != (206 if start else 200):
                 with connection.guarded():
                     said = answer.read(_ANSWER_BYTES_MAX)
-                raise self._failure(answer.status, said, where)
+                raise self.failure(answer.status, said, where)
             done = start
             while done < size:
                 with connection.guarded():
@@ -114,7 +114,7 @@ class S3:
         """Puts an object, or what `query` says; returns the headers of the answer."""
         answer, said = self._send("PUT", where, query, headers, data, sent)
         if answer.status != 200:
-            raise self._failure(answer.status, said, where)
+            raise self.failure(answer.status, said, where)
         return {name.lower(): value for name, value in answer.getheaders()}
 
     def order(
@@ -128,10 +128,10 @@ class S3:
         """Anything else; returns what the answer says."""
         answer, said = self._send(method, where, query, headers, memoryview(body))
         if answer.status >= 300:
-            raise self._failure(answer.status, said, where)
+            raise self.failure(answer.status, said, where)
         root = parse(said) if said else None
         if root is not None and root.tag == "Error":  # S3 may say so only after a 200
-            raise self._failure(500, said, where)
+            raise self.failure(500, said, where)
         return root
 
     def listing(self, bucket: str, prefix: str, delimiter: str, after: str) -> Iterator[Listed]:
@@ -209,9 +209,15 @@ class S3:
             with connection.guarded():
                 return answer, answer.read(_ANSWER_BYTES_MAX)
 
-    def _failure(self, status: int, said: bytes, where: Where) -> Exception:
+    def failure(self, status: int, said: bytes, where: Where) -> Exception:
         """An answer that is an error, in one sentence."""
-        from objectio.errors import NotFound, ObjectIOError, PreconditionFailed, Unavailable
+        from objectio.errors import (
+            NotEmpty,
+            NotFound,
+            ObjectIOError,
+            PreconditionFailed,
+            Unavailable,
+        )
 
         code, message = _read_error(said)
         if code == "NoSuchBucket":
@@ -233,6 +239,8 @@ class S3:
             return PreconditionFailed(
                 f"object {where.key} was changed meanwhile; begin again with the same command"
             )
+        if code == "BucketNotEmpty":
+            return NotEmpty(f"bucket {where.bucket} is not empty")
         kind = Unavailable if status >= 500 else ObjectIOError
         told = f"{message} ({code})" if message and code else code or f"HTTP {status}"
         return kind(f"{self._connection.endpoint} answers: {told}")
@@ -280,7 +288,9 @@ def _query(wanted: Mapping[str, str]) -> str:
     """Without what is empty, except what has a name only, as `uploads` has."""
     from urllib.parse import quote, urlencode
 
-    named = {name: value for name, value in wanted.items() if value or name == "uploads"}
+    named = {
+        name: value for name, value in wanted.items() if value or name in ("uploads", "delete")
+    }
     return urlencode(named, quote_via=quote, safe="~")
 
 
