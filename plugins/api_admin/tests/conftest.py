@@ -269,12 +269,14 @@ def ask(front_end):
 
 
 class Server(LocalServer):
-    def ask(self, method, path, keys=None, sent=b""):
+    def ask(self, method, path, keys=None, sent=b"", session_token=""):
         """(status, body) of a request; `keys` sign it."""
         host, port = self.address
         headers = [(b"host", f"{host}:{port}".encode())]
         if method == "POST":
             headers.append((b"content-length", b"%d" % len(sent)))
+        if session_token:
+            headers.append((b"x-amz-security-token", session_token.encode()))
         if keys is not None:
             digest = hashlib.sha256(sent).hexdigest().encode()
             headers = sign_request(
