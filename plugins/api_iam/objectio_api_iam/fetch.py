@@ -127,10 +127,11 @@ def _get(connection: _Pinned, parts: SplitResult) -> bytes:
     try:
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path or "/", headers={"Accept": "application/json"})
-        response = connection.getresponse()
-        if response.status != 200:
-            raise OSError(f"status {response.status}")
-        body = response.read(DOCUMENT_BYTES_MAX + 1)
+        # One that ends with its connection holds the socket, and is not closed with that.
+        with connection.getresponse() as response:
+            if response.status != 200:
+                raise OSError(f"status {response.status}")
+            body = response.read(DOCUMENT_BYTES_MAX + 1)
     finally:
         connection.close()
     if len(body) > DOCUMENT_BYTES_MAX:
