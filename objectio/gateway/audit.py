@@ -150,9 +150,10 @@ class Audit:
         self._show(NullMetrics() if metrics is None else metrics)
 
     def _show(self, metrics: Metrics) -> None:
-        lines, what = "objectio_audit_lines_total", "Lines of the audit log that were written."
-        self._admin.lines = metrics.counter(lines, what, file="admin")
-        self._denied.lines = metrics.counter(lines, what, file="denied")
+        for file, writer in (("admin", self._admin), ("denied", self._denied)):
+            writer.lines = metrics.counter(
+                "objectio_audit_lines_total", "Lines of the audit log that were written.", file=file
+            )
         self._left_out_total = metrics.counter(
             "objectio_audit_left_out_total",
             "Denied requests without a line of their own: there were too many, or it was not written.",
