@@ -38,15 +38,18 @@ docs: .venv/.done
 proto: .venv/.done
 	.venv/bin/python tests/repo/protos.py
 
+HELM = helm.sh/helm/v3/cmd/helm@v3.18.4
+
 # The programs that some tests and the benchmark drive: Debian's own packages, for which it must be root,
-# and Python libraries, which want an environment of their own.
+# and Python libraries and linters, which want an environment of their own; helm is built where there is Go.
 clients:
 	apt-get update -q && apt-get install -qy --no-install-recommends wrk s3cmd rclone restic s3fs fuse prometheus
 	$(MAKE) .venv-clients/.done
 
-.venv-clients/.done: tests/clients/requirements.txt
+.venv-clients/.done: tests/clients/requirements.txt tests/repo/linters.txt
 	$(PYTHON) -m venv .venv-clients
-	.venv-clients/bin/pip --disable-pip-version-check -q install --only-binary :all: -r $<
+	.venv-clients/bin/pip --disable-pip-version-check -q install --only-binary :all: $(addprefix -r ,$^)
+	! command -v go >/dev/null || GOBIN=$(CURDIR)/.venv-clients/bin go install $(HELM) || echo "helm could not be built: its tests skip"
 	touch $@
 
 venv: .venv/.done

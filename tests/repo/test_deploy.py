@@ -183,7 +183,9 @@ def test_an_image_runs_one_of_our_commands(name):
 
 def test_the_image_is_nobodys_root():
     base = targets()["base"]
-    assert base["USER"] == ["objectio"]
+    [user] = base["USER"]
+    assert f"--uid {user.partition(':')[0]} " in base["RUN"][0]
+    assert f"--gid {user.partition(':')[2]} " in base["RUN"][0]
     variables = dict(pair.split("=", 1) for pair in shlex.split(base["ENV"][0]))
     assert check_environment(variables)
 

@@ -56,13 +56,17 @@ volumeMounts:
 
 {{- define "objectio.probes" -}}
 startupProbe:
-  tcpSocket: {port: http}
+  httpGet: {path: /health/live, port: http}
   periodSeconds: 5
   failureThreshold: 120
 readinessProbe:
-  httpGet: {path: /health, port: http}
+  httpGet: {path: /health/ready, port: http}
   periodSeconds: 5
+  timeoutSeconds: 3
+# A process that is busy is slow to answer, and none the better for a new start.
 livenessProbe:
-  tcpSocket: {port: http}
+  httpGet: {path: /health/live, port: http}
   periodSeconds: 20
+  timeoutSeconds: 10
+  failureThreshold: 6
 {{- end }}
