@@ -198,8 +198,9 @@ class Audit:
             await self._admin.append(line)
         except OSError:
             raise Unavailable(
-                "The audit log cannot be written, so nothing is changed: see the server's log",
-                reason="ServiceUnavailable",
+                "The audit log cannot be written, so nothing is changed: make room for it, or see the "
+                "server's log",
+                reason="audit",
             ) from None
 
     def _line(self, event: str, facts: Facts) -> bytes:

@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 
@@ -19,6 +21,8 @@ for needed in ("objectio_api_admin", "objectio_api_iam", "objectio_api_s3", "obj
 boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
 exceptions = pytest.importorskip("botocore.exceptions")
 
+_MAIN = "import sys; from objectio.cli.app import main; sys.exit(main())"
+_KEYS = ("OBJECTIO_ACCESS_KEY", "OBJECTIO_SECRET_KEY")
 ALLOW = json.dumps(
     {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 )
@@ -55,6 +59,19 @@ def lines(server, kind="admin"):
 
 def done(server):
     return [(each["action"], each["status"]) for each in lines(server) if each["event"] == "done"]
+
+
+def make_user_by_command(server):
+    """What the command says that is refused."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MAIN, "user", "create", "carol", "-e", server.endpoint],
+        env={**os.environ, **dict(zip(_KEYS, server.credentials, strict=True))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    return done.stderr
 
 
 def eventually(ask, seconds_max=20):
@@ -153,6 +170,8 @@ def test_a_log_that_cannot_be_written_stops_changes_and_nothing_else(start):
     with pytest.raises(exceptions.ClientError) as caught:
         s3.create_bucket(Bucket="refused")
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+    assert caught.value.response["Error"]["Code"] == "ServiceUnavailable"
+    assert "audit log cannot be written" in make_user_by_command(server)
     with pytest.raises(exceptions.ClientError):
         client(server, "iam").create_user(UserName="refused")
     s3.put_object(Bucket="audited", Key="k", Body=b"x")

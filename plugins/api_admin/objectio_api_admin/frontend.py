@@ -153,8 +153,10 @@ async def _read(request: Request, kind: type[msgspec.Struct] | None) -> msgspec.
 
 def _message(error: Exception) -> str:
     """The text of an error is shown where it was written for operators: what cannot be done now,
-    what does not exist, and what is there already."""
+    what does not exist, and what is there already; and why nothing is changed now."""
     if isinstance(error, _TOLD) and error.message:
+        return error.message
+    if isinstance(error, errors.Unavailable) and error.fields.get("reason") == "audit":
         return error.message
     return _find(_MESSAGES, error) or "Something went wrong; the server's log says what."
 
