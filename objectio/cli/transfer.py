@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final
 from objectio.cli.progress import Progress
 from objectio.cli.resume import Headers, Record, locked
 from objectio.cli.s3 import PIECE_BYTES, S3, Where
-from objectio.errors import ChecksumMismatch, NotFound, ObjectIOError, Unavailable
+from objectio.errors import AccessError, ChecksumMismatch, NotFound, ObjectIOError, Unavailable
 
 PART_BYTES: Final = 16 << 20
 PARTS_MAX: Final = 10_000
@@ -105,6 +105,9 @@ def _begun(
     try:
         return upload_id, dict(s3.parts(where, upload_id))
     except NotFound:
+        return "", {}
+    except AccessError:  # who may put need not be allowed to look
+        _take_back(s3, where, upload_id, record)
         return "", {}
 
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
+import sys
 import sysconfig
 import time
 import urllib.error
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from objectio.cli.scaffold import spellings
+from objectio.cli.scaffold import render, spellings
 from objectio.plugin.kinds import KINDS
 from objectio.testing.cluster import LocalServer
 
@@ -96,21 +98,48 @@ def test_a_new_plugin_passes(kind, environment, tmp_path):
     shown = json.loads(environment.objectio("plugin", "show", entry, "-f", "json"))
     assert (shown["distribution"], shown["version"]) == (distribution, "0.1.0")
     assert (shown["module"], shown["status"], shown["error"]) == (f"{package}.plugin", "ok", "")
-    assert shown["drivers"][0].startswith(f"{kind} mine: ")
+    # A filter's kind says what it wraps, as in "filter.kv".
+    assert re.match(rf"{kind}(\.kv)? mine: ", shown["drivers"][0])
     settings = [word for text in USED_BY.get(kind, ()) for word in ("--set", text)]
     assert environment.objectio("config", "check", *settings).endswith("nothing wrong\n")
     # It has the name now.
     environment.objectio("plugin", "new", kind, "mine", cwd=folder, code=1)
 
 
-def test_a_test_of_a_new_plugin_can_fail(environment, tmp_path):
-    environment.objectio("plugin", "new", "codec", "mine", cwd=tmp_path)
-    folder = tmp_path / "ec_mine"
-    module = folder / "objectio_ec_mine" / "plugin.py"
-    module.write_text(module.read_text().replace("total ^=", "total |="))
-    environment.install(folder)
-    said = environment.run("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", cwd=folder, code=1)
-    assert "test_every_loss_is_rebuilt" in said
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong", "found_by"),
+    [
+        ("codec", "total ^=", "total |=", "test_every_loss_is_rebuilt"),
+        ("filter", "self._inner.close()", "pass", "test_closing_closes_the_engine"),
+        ("filter", "return self._inner.get(key)", "return None", "test_values_are_kept"),
+        ("role", "self._task is not None", "self._task is None", "test_nothing_goes_on"),
+        ("role", '"ok": not self._failure', '"ok": False', "test_it_starts_is_well_and_stops"),
+        ("target", "self._buffer += data", "self._buffer = bytearray(data)", "test_pieces_mean"),
+        ("target", "isinstance(result, Exception)", "False", "test_an_error_is_answered"),
+        ("transport", "), body, payload)", "), body, body)", "test_there_and_back"),
+        ("transport", "(OSError, EOF", "(EOF", "test_an_answer_that_does_not_come"),
+    ],
+)
+def test_the_tests_of_a_new_plugin_can_fail(tmp_path, kind, right, wrong, found_by):
+    folder = tmp_path / spellings(kind, "mine")[0]
+    for path, text in render(kind, "mine").items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    module = folder / spellings(kind, "mine")[2] / "plugin.py"
+    text = module.read_text()
+    assert right in text
+    module.write_text(text.replace(right, wrong))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", found_by],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+    )
+    assert done.returncode == 1, done.stdout
+    assert f"{found_by}" in done.stdout.rpartition("short test summary")[2]
 
 
 @pytest.mark.slow

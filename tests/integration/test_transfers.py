@@ -16,6 +16,8 @@ import time
 
 import pytest
 
+from objectio.cli.client import Connection, find_keys
+from objectio.cli.s3 import S3, Where
 from objectio.testing.shapes import make_server
 
 for needed in ("objectio_api_admin", "objectio_api_s3", "objectio_kv_lmdb"):
@@ -36,13 +38,14 @@ class Shell:
     def __init__(self, server, here):
         self.server = server
         self.here = here
+        self.credentials = server.data_dir
 
     def start(self, *words, endpoint=None, **more):
         clean = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         env = {**clean, "HOME": str(self.here)}
         env["OBJECTIO_ENDPOINT"] = endpoint or self.server.endpoint
         at = words.index("--") if "--" in words else len(words)
-        words = (*words[:at], "--data", str(self.server.data_dir), *words[at:])
+        words = (*words[:at], "--data", str(self.credentials), *words[at:])
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
         command = [sys.executable, "-c", _MAIN, *words]
         return subprocess.Popen(command, cwd=self.here, env=env, **pipes)
@@ -496,6 +499,50 @@ def test_a_home_that_takes_nothing(objectio, server, bucket, uploads):
     assert uploads.ids() == []
     objectio(*words)
     assert objectio.show("object", "stat", bucket, "key")["size"] == 20 * MIB
+
+
+def test_who_may_put_need_not_be_allowed_to_look(objectio, server, bucket, uploads):
+    """At the parts that are there: it begins anew."""
+    shown = objectio.show("user", "create", "putter")
+    key = objectio.show("key", "create", shown["name"])
+    document = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "s3:PutObject", "Resource": "*"}],
+    }
+    (objectio.here / "policy").write_text(json.dumps(document))
+    objectio("policy", "create", "only-put", "policy")
+    objectio("policy", "attach", "only-put", "--user", "putter")
+    data = os.urandom(50 * MIB)
+    (objectio.here / "given").write_bytes(data)
+    keys = {"access_key": key["access_key"], "secret_key": key["secret_key"]}
+    (objectio.here / "credentials.json").write_text(json.dumps(keys))
+    words = (*GIVEN, bucket, "key", "given")
+    with CutOff(server, after=3) as relay:
+        putter = Shell(server, objectio.here)
+        putter.credentials = objectio.here
+        putter(*words, endpoint=relay.endpoint, code=CUT_OFF)
+        (begun,) = uploads.ids()
+        relay.mend()
+        putter(*words, endpoint=relay.endpoint)
+        assert len(puts_of(relay)) == 4
+    assert uploads.ids() in ([], [begun]), "who may not look may perhaps not take back"
+    assert objectio("object", "get", bucket, "key", "-")[0] == data
+
+
+@pytest.mark.slow
+def test_parts_come_in_pages(server, bucket):
+    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
+    with contextlib.closing(boto3.client("s3", **server.s3_settings())) as client:
+        named = {"Bucket": bucket, "Key": "key"}
+        named["UploadId"] = client.create_multipart_upload(**named)["UploadId"]
+        etags = {
+            number: client.upload_part(**named, PartNumber=number, Body=b"%d" % number)["ETag"]
+            for number in range(1, 1004)
+        }
+        s3 = S3(Connection(server.endpoint, find_keys(server.data_dir, {})))
+        found = dict(s3.parts(Where(bucket, "key"), named["UploadId"]))
+        assert found == {number: etag.strip('"') for number, etag in etags.items()}
+        client.abort_multipart_upload(**named)
 
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
