@@ -20,6 +20,7 @@ from cliff.commandmanager import CommandManager
 from stevedore.extension import ExtensionManager
 
 from objectio import __version__
+from objectio.cli.command import one_sentence
 from objectio.errors import (
     AccessError,
     ConfigError,
@@ -178,6 +179,7 @@ class ObjectIOApp(App):
             prog=self.NAME, description=description, add_help=False, allow_abbrev=False
         )
         parser.add_argument("--version", action="version", version=f"{self.NAME} {version}")
+        one_sentence(parser)
         loudness = parser.add_mutually_exclusive_group()
         loudness.add_argument(
             "-v", "--verbose", action="count", default=0, help="say more; -vv says everything"
@@ -226,6 +228,8 @@ class ObjectIOApp(App):
         if self.options.debug:
             log.error("traceback", exc_info=error)
         sentence = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            sentence = f"{error.filename}: {error.strerror}"
         if not isinstance(error, ObjectIOError | OSError | ValueError):
             sentence = f"internal error: {type(error).__name__}: {error}"
             if not self.options.debug:

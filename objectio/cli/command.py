@@ -10,12 +10,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cliff import columns, command, lister, show
 
 if TYPE_CHECKING:
     from cliff.app import App
+
+
+def one_sentence(parser: argparse.ArgumentParser) -> None:
+    """Have it say what is wrong as everything else does, without the usage."""
+
+    def error(message: str) -> NoReturn:
+        parser.exit(2, f"objectio: {message}; see `{parser.prog} --help`\n")
+
+    parser.error = error  # type: ignore[method-assign]
 
 
 class _Quick(command.Command):
@@ -37,6 +46,7 @@ class _Quick(command.Command):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.allow_abbrev = False
+        one_sentence(parser)
         return parser
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from objectio.cli.client import Connection, Headers
+from objectio.cli.client import TOKEN_VARIABLE, Connection, Headers
 
 if TYPE_CHECKING:
     import http.client
@@ -56,6 +56,11 @@ class Listed(NamedTuple):
 
 class S3:
     def __init__(self, connection: Connection) -> None:
+        if connection.keys is not None and connection.keys.bearer:
+            raise usage(
+                f"a bearer token ({TOKEN_VARIABLE}) is for those who administer: objects need an access "
+                "key"
+            )
         self._connection = connection
 
     @property

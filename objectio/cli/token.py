@@ -8,7 +8,10 @@ from typing import Final
 from objectio.cli.cells import Cell, Moment, Text, cells
 from objectio.cli.client import TOKEN_VARIABLE, add_client_arguments, connect
 from objectio.cli.command import Row, ShowOne
+from objectio.cli.documents import usage
 
+_SECONDS_MIN: Final = 60
+_SECONDS_MAX: Final = 3_600
 _SHOWN: Final[dict[str, Cell]] = {"access_key": Text, "expires_ms": Moment, "token": Text}
 
 
@@ -29,11 +32,11 @@ class TokenCreate(ShowOne):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+        if not _SECONDS_MIN <= parsed_args.seconds <= _SECONDS_MAX:
+            raise usage(f"--seconds N: {_SECONDS_MIN} to {_SECONDS_MAX}")
         client = connect(parsed_args)
         if client.keys is not None and client.keys.bearer:
-            from objectio.errors import ConfigError
-
-            raise ConfigError(
+            raise usage(
                 f"a token makes no token: unset {TOKEN_VARIABLE}, so that the request is signed"
             )
         return cells(client.post("/tokens", {"seconds": parsed_args.seconds}), _SHOWN)

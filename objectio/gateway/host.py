@@ -14,7 +14,7 @@ from objectio.abc.api import ApiContext, FrontEnd
 from objectio.abc.context import Context
 from objectio.abc.driver import Driver, NoConfig
 from objectio.abc.role import NodeParts, Service
-from objectio.errors import Unavailable
+from objectio.errors import OperationNotImplemented
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.arrivals import Arrivals
 from objectio.gateway.audit import Audit
@@ -88,17 +88,19 @@ class HttpHost:
             also = parts.part("metrics_listener")
         has_files = parts.has("certificates")
         certificates = parts.part("certificates") if has_files else Certificates()
+        arrivals = Arrivals(
+            config.gateway.connections_max,
+            config.gateway.connections_per_address_max,
+            config.gateway.trusted_proxies,
+        )
+        arrivals.show(parts.metrics)
         self._server = HttpServer(
             app,
             host.strip("[]"),
             int(port or 0),
             listener=parts.part("listener") if parts.has("listener") else None,
             also=[also] if also else [],
-            arrivals=Arrivals(
-                config.gateway.connections_max,
-                config.gateway.connections_per_address_max,
-                config.gateway.trusted_proxies,
-            ),
+            arrivals=arrivals,
             patience=Patience(config.gateway.head_seconds_max, config.gateway.write_seconds_max),
             tls=certificates.add(gateway_tls(config) if listen else None),
             also_tls=certificates.add(metrics_tls(config) if also else None),
@@ -199,7 +201,7 @@ class NoObjects:
     """In place of the object service where a process has none."""
 
     def __getattr__(self, name: str) -> Any:
-        raise Unavailable("this process serves no objects", reason="objects")
+        raise OperationNotImplemented("this process serves no objects: ask a gateway")
 
 
 class HostRole:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 
 import pytest
 
@@ -236,6 +237,55 @@ def document(statement):
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
+def test_a_service_account_has_less_than_its_user(objectio, show, user):
+    user("fay")
+    show("policy", "attach", "readwrite", "--user", "fay")
+    show("bucket", "create", "fays")
+    limits = ("--policy", "-", "--description", "backup", "--expires", "1h")
+    made = show("key", "create", "fay", *limits, stdin=document(READS))
+    assert (made["description"], made["policy"]["Statement"]) == ("backup", [READS])
+    assert 0 < made["expires_ms"] - made["created_ms"] <= 3_700_000
+    keys = made["access_key"], made["secret_key"]
+    objectio("object", "list", "fays", keys=keys)
+    objectio("object", "put", "fays", "key", stdin="text", keys=keys, code=4)
+    shown = show("key", "show", "fay", keys[0])
+    assert shown == {name: value for name, value in made.items() if name != "secret_key"}
+    assert show("key", "list", "fay")[1] == shown
+    objectio("key", "show", "fay", "AKIANOBODYHASTHISKEY", code=3)
+    show("key", "delete", "fay", keys[0])
+    objectio("object", "list", "fays", keys=keys, code=4)
+    brief = show("key", "create", "fay", "--expires", "1s")
+    keys = brief["access_key"], brief["secret_key"]
+    said = until_refused(lambda **more: objectio("object", "list", "fays", keys=keys, **more))
+    assert "does not exist" in said  # as one that is not there
+    show("key", "delete", "fay", keys[0])
+    show("bucket", "delete", "fays")
+
+
+def until_refused(ask):
+    """What is said when it is."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return ask(code=4)[1]
+        except AssertionError:
+            assert time.monotonic() < deadline
+
+
+def test_a_bearer_token_administers_for_a_while(objectio, show):
+    made = show("token", "create", "--seconds", "60")
+    with_it = {"keys": (), "OBJECTIO_TOKEN": made["token"]}
+    show("user", "create", "gus", **with_it)
+    assert "gus" in [each["name"] for each in show("user", "list", **with_it)]
+    assert "a token makes no token" in objectio("token", "create", code=2, **with_it)[1]
+    assert "objects need" in objectio("object", "list", "bucket", code=2, **with_it)[1]
+    show("user", "delete", "gus", **with_it)
+    wrong = {"keys": (), "OBJECTIO_TOKEN": made["token"][:-4] + "AAAA"}
+    said = objectio("user", "list", code=4, **wrong)[1]
+    assert "(credentials: OBJECTIO_TOKEN)" in said
+    assert made["token"][:20] not in said
+
+
 @pytest.mark.parametrize("kind", ["user", "group", "role"])
 def test_a_policy_of_one_holder_alone(objectio, show, kind):
     made = ("--trust", "-") if kind == "role" else ()
@@ -306,6 +356,14 @@ def test_a_role_is_taken_on(objectio, show, user, server):
         ("role", "create", "reader", "--trust", "/dev/null", "--tag", "novalue"),
         ("policy", "put", "own", "-", "--user", ""),
         ("node", "show", ""),
+        ("node", "show"),
+        ("disk", "list", "-f", "xml"),
+        ("policy", "attach", "readonly"),
+        ("policy", "put", "own", "-", "--user", "a", "--group", "b"),
+        ("key", "create", "ann", "--expires", "2020-01-01"),
+        ("key", "create", "ann", "--expires", "soon"),
+        ("key", "create", "ann", "--policy", "/dev/null"),
+        ("token", "create", "--seconds", "59"),
         ("bucket", "show", "a/b"),
         ("policy", "simulate", "--action", "s3:GetObject"),
         ("policy", "simulate", "--user", "u", "--action", "s3:GetObject", "--context", "x"),

@@ -113,6 +113,8 @@ def test_the_address_of_the_metadata_does_for_all_but_objects(request, objectio,
         ("doctor",),
     ):
         show(*at, *words)
+    for words in (("bucket", "list"), ("bucket", "create", "new"), ("bucket", "quota", "new")):
+        assert "ask a gateway" in objectio(*at, *words, code=1)[1]
     said = objectio(*at, "object", "list", "bucket", code=1)[1]
     assert "does not serve S3" in said
     assert "gateway" in said

@@ -19,7 +19,13 @@ _MOUNTS: Final = (Mount(PREFIX),)
 _RETRY_AFTER_SECONDS: Final = 1
 # Of requests that no state of the store would make right either.
 _WRONG: Final = frozenset({"ValidationError", "MalformedPolicyDocument", "InvalidBucketName"})
-_TOLD: Final = (errors.InvalidRequest, errors.NotFound, errors.AlreadyExists, errors.NotEmpty)
+_TOLD: Final = (
+    errors.InvalidRequest,
+    errors.NotFound,
+    errors.AlreadyExists,
+    errors.NotEmpty,
+    errors.OperationNotImplemented,
+)
 _T = TypeVar("_T")
 _encode: Final = msgspec.json.Encoder().encode
 

@@ -47,7 +47,7 @@ async def set_account_quota(context: ApiContext, order: Order) -> QuotaStatus:
 
 def _quotas(context: ApiContext) -> QuotaAdmin:
     if context.quotas is None:
-        raise OperationNotImplemented("no quotas are managed from this node")
+        raise OperationNotImplemented("this process knows no quotas: ask a gateway")
     return context.quotas
 
 

@@ -187,7 +187,8 @@ def test_where_is_nothing_to_who_asks_nobody(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["-e", "http://h:1", "config", "sample"])
     assert ended.value.code == 2
-    assert "unrecognized arguments: --endpoint" in capsys.readouterr().err
+    said = "unrecognized arguments: --endpoint http://h:1; see `objectio config sample --help`"
+    assert capsys.readouterr().err == f"objectio: {said}\n"
 
 
 def test_version(capsys):
