@@ -301,6 +301,16 @@ S3: Final = Dashboard(
             (f"sum by (instance, process) (objectio_store_memory_bytes{{{JOB}}})", PROCESS),
         ),
         graph(
+            "Connections",
+            "short",
+            (f"sum by (instance, process) (objectio_gateway_connections{{{JOB}}})", PROCESS),
+            (
+                f"sum(increase(objectio_gateway_refused_connections_total{{{JOB}}}{RATE}))",
+                "refused",
+            ),
+            text="Refused: more than gateway.connections_max, or than one address may have.",
+        ),
+        graph(
             "Requests by gateway",
             "reqps",
             (rate(REQUESTS, "instance, process"), PROCESS),

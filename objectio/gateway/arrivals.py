@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
+from objectio.abc.metrics import Metrics
+
 CONNECTIONS_MAX: Final = 8192
 REFUSED_MAX: Final = 256
 """So many may stay until they have been told that they are refused; more are cut at once."""
@@ -40,8 +42,21 @@ class Arrivals:
         self.refused = 0
         """That have not left yet."""
         self._by_address: dict[str, int] = {}
+        self._refused_ever = 0
         self._unsaid = 0
         self._say_at = 0.0
+
+    def show(self, metrics: Metrics) -> None:
+        metrics.gauge_function(
+            "objectio_gateway_connections",
+            "Connections of clients that are open.",
+            lambda: self.let_in,
+        )
+        metrics.counter_function(
+            "objectio_gateway_refused_connections_total",
+            "Connections that were refused: there were too many, in all or from one address.",
+            lambda: self._refused_ever,
+        )
 
     def enter(self, host: str) -> str | None:
         """What to give to `leave` when a connection from `host` ends; None: it is refused."""
@@ -87,6 +102,7 @@ class Arrivals:
 
     def _refuse(self, host: str, why: str) -> None:
         self.refused += 1
+        self._refused_ever += 1
         self._unsaid += 1
         now = time.monotonic()
         if now >= self._say_at:

@@ -83,3 +83,23 @@ def test_a_thousand_refusals_are_one_line(caplog, monkeypatch):
     counted._say_at = 0.0
     counted.enter("192.0.2.1")
     assert "refused 1000 connections" in caplog.text
+
+
+def test_what_it_shows():
+    shown = {}
+
+    class Shown:
+        def gauge_function(self, name, help, read):
+            shown[name] = read
+
+        counter_function = gauge_function
+
+    arrivals = Arrivals(2)
+    arrivals.show(Shown())
+    entered = [arrivals.enter("192.0.2.1") for _ in range(5)]
+    assert shown["objectio_gateway_connections"]() == 2
+    assert shown["objectio_gateway_refused_connections_total"]() == 3
+    for address in entered:
+        arrivals.leave(address)
+    assert shown["objectio_gateway_connections"]() == 0
+    assert shown["objectio_gateway_refused_connections_total"]() == 3
