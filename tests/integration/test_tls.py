@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import os
 import re
+import shlex
 import signal
 import ssl
 import subprocess
@@ -287,6 +288,43 @@ def test_a_terminal_that_is_closed_leaves_no_server_behind(tmp_path, arguments):
         os.close(terminal)
         assert process.wait(40) == 0
         assert "Traceback" not in server.log_text()
+
+
+def test_a_shell_that_ends_may_say_so_before_its_terminal_has_gone(tmp_path):
+    """As bash does with `huponexit`: a job in the background gets the signal of the shell only."""
+    server = LocalServer(tmp_path / "data")
+    log, pid_file = shlex.quote(str(server.log_path)), tmp_path / "pid"
+    script = (
+        f"set -m; {shlex.join(server.command())} >{log} 2>&1 & echo $! >{pid_file}; "
+        f"until grep -q 'ObjectIO serves' {log}; do sleep 0.1; done; kill -HUP $!; "
+        f"until grep -q 'read anew' {log}; do sleep 0.02; done; exit 0"
+    )
+    master, slave = os.openpty()
+    server.log_path.touch()
+    shell = subprocess.Popen(
+        ["sh", "-c", script],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0),
+    )
+    os.close(slave)
+    try:
+        assert shell.wait(40) == 0
+        wait_for(lambda: not is_there(int(pid_file.read_text())), "it ends", 40, server.log_tail)
+        assert "Traceback" not in server.log_text()
+    finally:
+        os.close(master)
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+
+def is_there(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_who_said_nohup_keeps_it(tmp_path):
