@@ -177,7 +177,7 @@ class GatewayApp:
             if request is not None:
                 exchange.identity = request.identity  # a form may have said who it is
                 if request.denied is not None:
-                    self._deny(scope, exchange, request_id, None, request.denied)
+                    self._deny(scope, exchange, request_id, exchange.status, None, request.denied)
             seconds = perf_counter() - started
             asked = exchange.access
             name = "" if asked is None else asked.name or asked.action
@@ -296,15 +296,16 @@ class GatewayApp:
         if response.status >= 500 and expected:
             said = f"{type(error).__name__}: {error}"
             logger.error(Line({"request_id": request_id}, said))
-        await _send_response(exchange, response)
         if response.status in DENIED:
-            self._deny(scope, exchange, request_id, error)
+            self._deny(scope, exchange, request_id, response.status, error)
+        await _send_response(exchange, response)
 
     def _deny(
         self,
         scope: Scope,
         exchange: Exchange,
         request_id: str,
+        status: int,
         error: Exception | None,
         denied: Sequence[Wanted] = (),
     ) -> None:
@@ -326,7 +327,7 @@ class GatewayApp:
             key = claimed_key(error)
         peer = self._gate.peer(scope, headers)
         facts = describe(request_id, action, resource, identity, peer, headers, key)
-        self._audit.deny(facts, exchange.status, code_of(error) or "AccessDenied", **more)
+        self._audit.deny(facts, status, code_of(error) or "AccessDenied", **more)
 
     async def _answer_reserved(self, scope: Scope, send: Send) -> bool:
         """Whether it was one of ours and has been answered."""

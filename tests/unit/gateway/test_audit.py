@@ -395,3 +395,28 @@ async def test_a_header_that_came_twice(kit):
     twice = [(b"x-amz-date", b"x"), (b"x-amz-date", b"y")]
     assert (await kit.client.call(by=None, headers=twice)).status == 403
     assert len(await kit.denied(1)) == 1
+
+
+async def test_who_does_not_wait_for_the_answer_is_denied_all_the_same(kit):
+    async def gone(message):
+        raise OSError("the client has gone")
+
+    app, sent = kit.client.app, {"type": "http.request", "body": b"", "more_body": False}
+
+    async def receive():
+        return sent
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/b/k",
+        "raw_path": b"/b/k",
+        "query_string": b"",
+        "headers": [(b"host", b"h")],
+        "scheme": "http",
+        "client": ("192.0.2.1", 1),
+    }
+    with pytest.raises(OSError, match="gone"):
+        await app(scope, receive, gone)
+    (line,) = await kit.denied(1)
+    assert (line["source_ip"], line["status"]) == ("192.0.2.1", 403)
