@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import time
+from pathlib import Path
 
 import pytest
 
 from objectio.cli.progress import Progress
+from objectio.cli.resume import FORGOTTEN_SECONDS, record_of
 from objectio.cli.s3 import Where, metadata_headers, parse
 from objectio.cli.transfer import PART_BYTES, PARTS_MAX, part_bytes
 from objectio.errors import ConfigError, ObjectIOError
@@ -91,3 +95,84 @@ def test_progress_is_quiet_where_nobody_looks():
     with Progress(written, 10) as progress:
         progress.add(10)
     assert written.getvalue() == ""
+
+
+def test_what_was_there_before_makes_no_speed():
+    progress = Progress(None, 100 << 20)
+    progress.found(50 << 20)
+    progress.add(10 << 20)
+    assert progress.line(10).startswith("[##############----------]  60%  60.0 MiB of 100.0 MiB")
+    assert "1.0 MiB/s  40 seconds left" in progress.line(10)
+
+
+class TestRecord:
+    HEADERS = [(b"content-type", b"text/plain")]
+
+    @pytest.fixture
+    def opened(self, tmp_path):
+        environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
+        file = tmp_path / "file"
+        return lambda key="key", endpoint="http://a", file=file: record_of(
+            endpoint, Where("bucket", key), file, environ
+        )
+
+    def test_it_is_there_again(self, opened):
+        with opened() as record:
+            assert record.read() == ("", [])
+            record.write("id", self.HEADERS)
+        with opened() as record:
+            assert record.read() == ("id", self.HEADERS)
+            record.remove()
+        with opened() as record:
+            assert record.read() == ("", [])
+
+    def test_what_was_not_begun_leaves_nothing(self, opened, tmp_path):
+        with opened():
+            pass
+        assert list((tmp_path / "state/objectio/uploads").iterdir()) == []
+
+    def test_it_is_of_one_object_server_and_file(self, opened, tmp_path):
+        with opened() as record:
+            record.write("id", [])
+        for other in ({"key": "k"}, {"endpoint": "http://b"}, {"file": tmp_path / "other"}):
+            with opened(**other) as record:
+                assert record.read() == ("", [])
+
+    def test_one_command_at_a_time(self, opened):
+        with opened() as record:
+            record.write("id", [])
+            with pytest.raises(ObjectIOError, match="another command"), opened():
+                pass
+        with opened() as record:
+            assert record.read()[0] == "id"
+
+    @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"upload_id": "x"}', b"\xff"])
+    def test_one_that_makes_no_sense_is_none(self, opened, tmp_path, damage):
+        with opened() as record:
+            record.write("id", [])
+        (path,) = (tmp_path / "state/objectio/uploads").iterdir()
+        path.write_bytes(damage)
+        with opened() as record:
+            assert record.read() == ("", [])
+
+    def test_old_ones_are_forgotten(self, opened, tmp_path):
+        with opened() as record:
+            record.write("id", [])
+        (path,) = (tmp_path / "state/objectio/uploads").iterdir()
+        then = time.time() - FORGOTTEN_SECONDS
+        os.utime(path, (then + 3600, then + 3600))
+        with opened("other"):
+            assert path.exists()
+        os.utime(path, (then - 3600, then - 3600))
+        with opened("other"):
+            assert not path.exists()
+
+    def test_nobody_else_may_read_it(self, opened, tmp_path):
+        with opened() as record:
+            record.write("id", [])
+        (path,) = (tmp_path / "state/objectio/uploads").iterdir()
+        assert path.stat().st_mode & 0o077 == 0
+
+    def test_a_home_that_is_none(self):
+        with record_of("", Where("b", "k"), Path("f"), {"XDG_STATE_HOME": "/dev/null"}) as record:
+            assert record is None
