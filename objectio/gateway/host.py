@@ -201,7 +201,9 @@ class NoObjects:
     """In place of the object service where a process has none."""
 
     def __getattr__(self, name: str) -> Any:
-        raise OperationNotImplemented("this process serves no objects: ask a gateway")
+        raise OperationNotImplemented(
+            "this process serves no objects: ask a gateway", reason="elsewhere"
+        )
 
 
 class HostRole:

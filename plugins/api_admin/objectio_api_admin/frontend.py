@@ -10,7 +10,7 @@ import msgspec
 from objectio import errors
 from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Response, Scope, Send
 from objectio_api_admin.routes import BODY_BYTES_MAX, find
-from objectio_api_admin.shapes import ARN, PREFIX, MalformedRequest, Operation, Order
+from objectio_api_admin.shapes import ARN, ELSEWHERE, PREFIX, MalformedRequest, Operation, Order
 from objectio_api_admin.tokens import AUDIENCE
 from objectio_api_admin.values import Error, ErrorAnswer
 from objectio_api_admin.watch import Watch, send_events
@@ -19,13 +19,8 @@ _MOUNTS: Final = (Mount(PREFIX),)
 _RETRY_AFTER_SECONDS: Final = 1
 # Of requests that no state of the store would make right either.
 _WRONG: Final = frozenset({"ValidationError", "MalformedPolicyDocument", "InvalidBucketName"})
-_TOLD: Final = (
-    errors.InvalidRequest,
-    errors.NotFound,
-    errors.AlreadyExists,
-    errors.NotEmpty,
-    errors.OperationNotImplemented,
-)
+_TOLD: Final = (errors.InvalidRequest, errors.NotFound, errors.AlreadyExists, errors.NotEmpty)
+_TOLD_REASONS: Final = frozenset({"audit", ELSEWHERE})
 _T = TypeVar("_T")
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -96,7 +91,9 @@ class AdminFrontEnd:
         operation: Operation = request.access.operation
         asked = self._asked[operation.route.asks]
         if asked is None:
-            raise errors.OperationNotImplemented("no part of this node manages storage")
+            raise errors.OperationNotImplemented(
+                "no part of this node manages storage", reason=ELSEWHERE
+            )
         route = operation.route
         said: int | Order = operation.osd
         if route.asks in ("context", "watch"):
@@ -159,10 +156,10 @@ async def _read(request: Request, kind: type[msgspec.Struct] | None) -> msgspec.
 
 def _message(error: Exception) -> str:
     """The text of an error is shown where it was written for operators: what cannot be done now,
-    what does not exist, and what is there already; and why nothing is changed now."""
+    what does not exist, and what is there already; why nothing is changed now, and who else can."""
     if isinstance(error, _TOLD) and error.message:
         return error.message
-    if isinstance(error, errors.Unavailable) and error.fields.get("reason") == "audit":
+    if isinstance(error, errors.ObjectIOError) and error.fields.get("reason") in _TOLD_REASONS:
         return error.message
     return _find(_MESSAGES, error) or "Something went wrong; the server's log says what."
 

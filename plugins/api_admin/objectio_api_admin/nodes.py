@@ -15,7 +15,7 @@ from objectio.abc.admin import DiskStatus, StorageAdmin
 from objectio.abc.api import ApiContext
 from objectio.abc.cluster import ClusterStatus, NodeStatus
 from objectio.errors import InvalidRequest, NotFound, OperationNotImplemented
-from objectio_api_admin.shapes import Order, Route
+from objectio_api_admin.shapes import ELSEWHERE, Order, Route
 
 NodeMembership = Literal["in", "draining", "out", "mixed", ""]
 
@@ -248,13 +248,13 @@ def _sums(disks: Iterable[DiskStatus]) -> tuple[int, int, int]:
 
 async def _look(context: ApiContext) -> tuple[ClusterStatus, Sequence[DiskStatus]]:
     if context.cluster is None:
-        raise OperationNotImplemented("nobody here knows who is in the cluster")
+        raise OperationNotImplemented("nobody here knows who is in the cluster", reason=ELSEWHERE)
     return await context.cluster.status(), await _admin_of(context).disks()
 
 
 def _admin_of(context: ApiContext) -> StorageAdmin:
     if context.admin is None:
-        raise OperationNotImplemented("no part of this node manages storage")
+        raise OperationNotImplemented("no part of this node manages storage", reason=ELSEWHERE)
     return context.admin
 
 

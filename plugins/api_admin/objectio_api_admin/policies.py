@@ -286,15 +286,19 @@ def _fields(policy: ManagedPolicy) -> dict[str, Any]:
 
 
 def document_text(raw: msgspec.Raw) -> str:
-    """A document as it was given; empty for none."""
+    """A document as it was given; empty for none, which an empty text is not: who gives one, as of a
+    file that turned out empty, did not mean to go without."""
     if bytes(raw) in (b"", b"null"):
         return ""
     try:
-        if bytes(raw).startswith(b'"'):
-            return msgspec.json.decode(raw, type=str)
-        return bytes(raw).decode()
+        text = bytes(raw).decode()
+        if text.startswith('"'):
+            text = msgspec.json.decode(raw, type=str)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise MalformedRequest("the policy is not JSON") from None
+    if not text.strip():
+        raise MalformedRequest("the policy is an empty text")
+    return text
 
 
 ROUTES: Final = (

@@ -9,7 +9,7 @@ import msgspec
 from objectio.abc.api import ApiContext
 from objectio.abc.quotas import QuotaAdmin, QuotaStatus
 from objectio.errors import OperationNotImplemented
-from objectio_api_admin.shapes import Order, Route, canonical_id_of
+from objectio_api_admin.shapes import ELSEWHERE, Order, Route, canonical_id_of
 
 _BOUND_MAX: Final = (1 << 63) - 1
 
@@ -47,7 +47,9 @@ async def set_account_quota(context: ApiContext, order: Order) -> QuotaStatus:
 
 def _quotas(context: ApiContext) -> QuotaAdmin:
     if context.quotas is None:
-        raise OperationNotImplemented("this process knows no quotas: ask a gateway")
+        raise OperationNotImplemented(
+            "this process knows no quotas: ask a gateway", reason=ELSEWHERE
+        )
     return context.quotas
 
 

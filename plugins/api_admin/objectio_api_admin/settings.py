@@ -12,7 +12,7 @@ import msgspec
 
 from objectio.abc.api import ApiContext
 from objectio.errors import OperationNotImplemented
-from objectio_api_admin.shapes import Order, Route
+from objectio_api_admin.shapes import ELSEWHERE, Order, Route
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +27,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 async def get_config(context: ApiContext, order: Order) -> Settings:
     if not context.configuration:
-        raise OperationNotImplemented("this process does not tell its configuration")
+        raise OperationNotImplemented(
+            "this process does not tell its configuration", reason=ELSEWHERE
+        )
     return msgspec.convert(context.configuration, Settings)
 
 

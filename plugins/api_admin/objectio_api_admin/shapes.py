@@ -17,6 +17,8 @@ from objectio.iam.credentials import ROOT_ACCOUNT, ROOT_CANONICAL_ID
 
 PREFIX: Final = "/_admin"
 ARN: Final = "arn:objectio:admin:::"
+ELSEWHERE: Final = "elsewhere"
+"""The reason of errors whose text says who could be asked instead."""
 OSD: Final = "{osd}"
 NAME: Final = "{name}"
 
@@ -132,7 +134,7 @@ PARAMETERS: Final[Mapping[str, Callable[[str], _Names]]] = {
 
 def identities_of(context: ApiContext) -> IdentityAdmin:
     if context.identities is None:
-        raise OperationNotImplemented("no identities are managed from this node")
+        raise OperationNotImplemented("no identities are managed from this node", reason=ELSEWHERE)
     found: IdentityAdmin = context.identities
     return found
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from objectio.iam.admin import ROLE_SESSION_SECONDS_MAX
+from objectio.iam.tokens import ACCESS_KEY_PREFIX
 
 
 def _said(description: str, **schema: Any) -> msgspec.Meta:
@@ -63,7 +64,8 @@ BucketName = Annotated[
 AccessKeyId = Annotated[str, _said("What a request says that it is signed with.")]
 SecretKey = Annotated[str, _said("What requests are signed with; shown this once.")]
 NewAccessKeyId = Annotated[
-    str, _said("Empty: one is made.", pattern="^(?!OBIO)([A-Za-z0-9._@+-]{3,128})?$")
+    str,
+    _said("Empty: one is made.", pattern=f"^(?!{ACCESS_KEY_PREFIX})([A-Za-z0-9._@+-]{{3,128}})?$"),
 ]
 NewSecretKey = Annotated[str, _said("Empty: one is made.", pattern="^([\\u0000-\\u007f]{8,128})?$")]
 

@@ -25,7 +25,7 @@ from typing import Any, Final
 from objectio.abc.api import ApiContext, Receive, Send
 from objectio.errors import ObjectIOError, OperationNotImplemented, Unavailable
 from objectio_api_admin.events import Event, Facts, Part, UnknownEvent, changes, frame, state
-from objectio_api_admin.shapes import Order, Route
+from objectio_api_admin.shapes import ELSEWHERE, Order, Route
 
 LOOK_SECONDS: Final = 1.0
 LOOK_SHARE_MAX: Final = 0.1
@@ -147,7 +147,7 @@ class Watch:
     def listen(self) -> Listener:
         """Raises `Unavailable` where there are too many already, or the server stops."""
         if not self._sources:
-            raise OperationNotImplemented("no part of this node manages storage")
+            raise OperationNotImplemented("no part of this node manages storage", reason=ELSEWHERE)
         if self._stopped or len(self._listeners) >= LISTENERS_MAX:
             raise Unavailable("nobody else may listen now", reason="listeners")
         listener = Listener(self)
