@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -243,9 +245,6 @@ def test_it_can_be_turned_off(start):
 
 def test_health(start):
     """Live, ready, and whether everything can be read and written: as many disks as 4+2 needs."""
-    import urllib.error
-    import urllib.request
-
     server = start(settings={"osd.check_seconds": "0.2"})
     server.stop()
     config = server.data_dir / "objectio.toml"
@@ -276,3 +275,24 @@ def test_health(start):
     for number in (0, 1):
         shutil.move(server.data_dir / f"gone{number}", disks[number])
     eventually(lambda: ask("/cluster")[0] == 200)
+
+
+def test_the_log_has_the_id_that_the_client_has(start):
+    server = start(settings={"log.requests": "true", "log.format": "json"})
+    ids = {
+        "s3:ListAllMyBuckets": client(server, "s3").list_buckets(),
+        "iam:ListUsers": client(server, "iam").list_users(),
+        "sts:GetCallerIdentity": client(server, "sts").get_caller_identity(),
+    }
+    ids = {action: answer["ResponseMetadata"]["RequestId"] for action, answer in ids.items()}
+    try:
+        urllib.request.urlopen(f"{server.endpoint}/_admin/v1/cluster")
+    except urllib.error.HTTPError as error:
+        with error:
+            ids["admin:GetCluster"] = error.headers["x-objectio-request-id"]
+
+    def logged():
+        found = [json.loads(line) for line in server.log_text().splitlines() if line[:1] == "{"]
+        return {each["action"]: each["request_id"] for each in found if "request_id" in each}
+
+    eventually(lambda: logged().items() >= ids.items())
