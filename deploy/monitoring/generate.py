@@ -69,6 +69,10 @@ def by_device(inner: str) -> str:
     )
 
 
+def rate_by_osd(family: str) -> str:
+    return by_device(f"sum by (device) (rate({family}{{{JOB}}}{RATE}))")
+
+
 def quantile(q: float, family: str, by: str = "", selector: str = JOB) -> str:
     labels = f"le, {by}" if by else "le"
     rate = f"rate({family}_bucket{{{selector}}}{RATE})"
@@ -105,12 +109,8 @@ WORST_BATCH: Final = (
     " * on (device) group_left (osd) "
     f"(max by (device, osd) (objectio_osd_device{{{OSD}}}) == 1)))"
 )
-FROM_CACHE: Final = by_device(
-    f"sum by (device) (rate(objectio_osd_device_cache_hits_total{{{JOB}}}{RATE}))"
-)
-NOT_FROM_CACHE: Final = by_device(
-    f"sum by (device) (rate(objectio_osd_device_cache_misses_total{{{JOB}}}{RATE}))"
-)
+FROM_CACHE: Final = rate_by_osd("objectio_osd_device_cache_hits_total")
+NOT_FROM_CACHE: Final = rate_by_osd("objectio_osd_device_cache_misses_total")
 OSD_VARIABLE: Final = (("osd", f"label_values(objectio_osd_up{{{JOB}}}, osd)"),)
 
 
@@ -325,22 +325,12 @@ OSDS: Final = Dashboard(
         graph(
             "Written",
             "Bps",
-            (
-                by_device(
-                    f"sum by (device) (rate(objectio_osd_device_written_bytes_total{{{JOB}}}{RATE}))"
-                ),
-                "OSD {{osd}}",
-            ),
+            (rate_by_osd("objectio_osd_device_written_bytes_total"), "OSD {{osd}}"),
         ),
         graph(
             "Read",
             "Bps",
-            (
-                by_device(
-                    f"sum by (device) (rate(objectio_osd_device_read_bytes_total{{{JOB}}}{RATE}))"
-                ),
-                "OSD {{osd}}",
-            ),
+            (rate_by_osd("objectio_osd_device_read_bytes_total"), "OSD {{osd}}"),
             text="From the device, or the page cache in front of it; not what its own cache had.",
         ),
         graph(
@@ -355,12 +345,7 @@ OSDS: Final = Dashboard(
         graph(
             "Batches",
             "ops",
-            (
-                by_device(
-                    f"sum by (device) (rate(objectio_osd_device_batch_seconds_count{{{JOB}}}{RATE}))"
-                ),
-                "OSD {{osd}}",
-            ),
+            (rate_by_osd("objectio_osd_device_batch_seconds_count"), "OSD {{osd}}"),
         ),
         graph("Time of a batch, p99", "s", (WORST_BATCH, "OSD {{osd}}")),
         graph(
