@@ -21,7 +21,8 @@ from objectio.abc.api import ANONYMOUS, Access, FrontEnd, Identity, Scope, Wante
 from objectio.gateway.app import GatewayApp
 from objectio.gateway.caller import Caller
 from objectio.gateway.gate import ROOT, Authenticated, Gate
-from objectio.iam.credentials import StaticCredentials
+from objectio.gateway.server import HttpServer
+from objectio.iam.credentials import Credential, StaticCredentials
 from objectio.limits import KIB
 from objectio.testing.objects import MemoryObjects
 
@@ -138,6 +139,13 @@ async def call(
         sent.append((b"host", b"localhost:9000"))
     app = GatewayApp({"tested": front_end}, CallerGate(identity, allows))
     return await _exchange(app, make_scope(method, path, sent), body, piece_size_bytes)
+
+
+def server_of(front_end: FrontEnd, credential: Credential) -> HttpServer:
+    """The front end at a free port of this machine, behind the real gate, for who signs with
+    `credential`; to be started, and stopped."""
+    gate = Gate(StaticCredentials([credential]))
+    return HttpServer(GatewayApp({"tested": front_end}, gate), "127.0.0.1", 0)
 
 
 async def _exchange(app: Any, scope: Scope, body: bytes, piece_size_bytes: int) -> Answer:

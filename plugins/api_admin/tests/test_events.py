@@ -18,12 +18,9 @@ from objectio.abc.admin import Finding
 from objectio.abc.api import ApiContext
 from objectio.abc.cluster import ClusterStatus, NodeStatus
 from objectio.abc.metrics import NullMetrics
-from objectio.gateway.app import GatewayApp
-from objectio.gateway.gate import Gate
-from objectio.gateway.server import HttpServer
-from objectio.iam.credentials import StaticCredentials, root_credential
+from objectio.iam.credentials import root_credential
 from objectio.iam.signer import sign_request
-from objectio.testing.api import NOBODY, call
+from objectio.testing.api import NOBODY, call, server_of
 from objectio.testing.objects import MemoryObjects
 
 SECONDS_MAX = 20.0
@@ -68,8 +65,7 @@ class Served:
         self.front_end = AdminFactory().build(context)
         self.watch = self.front_end.watch
         self.watch.look_seconds = 0.005
-        gate = Gate(StaticCredentials([root_credential(*KEYS)]))
-        self.server = HttpServer(GatewayApp({"admin": self.front_end}, gate), "127.0.0.1", 0)
+        self.server = server_of(self.front_end, root_credential(*KEYS))
 
     async def until(self, condition):
         deadline = time.monotonic() + SECONDS_MAX

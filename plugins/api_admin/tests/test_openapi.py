@@ -154,7 +154,7 @@ def number(pattern, text):
 
 
 def test_schemathesis_finds_nothing(server, bearer):
-    options = ("--phases=coverage,fuzzing", "--max-examples=2", "--generation-deterministic")
+    options = ("--phases=coverage", "--generation-deterministic")
     said = drive(server, bearer, *options, seconds=120)
     assert number(r"Tested: (\d+)", said) == len(ROUTES) - 1  # one serves the document itself
 
