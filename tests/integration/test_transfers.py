@@ -8,16 +8,15 @@ import json
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
 
 from objectio.cli.client import Connection, find_keys
 from objectio.cli.s3 import S3, Where
+from objectio.testing.relay import CutOff, Relay
 from objectio.testing.shapes import make_server
 
 for needed in ("objectio_api_admin", "objectio_api_s3", "objectio_kv_lmdb"):
@@ -78,96 +77,6 @@ def bucket(objectio, request):
     name = f"bucket-{hashlib.sha256(request.node.name.encode()).hexdigest()[:12]}"
     objectio("bucket", "create", name)
     return name
-
-
-class Relay:
-    """Passes bytes between clients and the server, but of each of its first `failing` connections no
-    more than so many up or down: then it ends them, or, if it `stalls`, goes quiet. `said` has what
-    clients sent."""
-
-    def __init__(self, server, *, up=None, down=None, failing=1, stalls=False):
-        self._to = server.address
-        self._limits = {"up": up, "down": down}
-        self._failing = failing
-        self._stalls = stalls
-        self.said = []
-        self.since = 0
-        self.stalled = threading.Event()
-        self._sockets = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        host, port = self._listener.getsockname()
-        self.endpoint = f"http://{host}:{port}"
-        self._threads = [threading.Thread(target=self._accept)]
-
-    def __enter__(self):
-        self._threads[0].start()
-        return self
-
-    def __exit__(self, *_):
-        self._listener.shutdown(socket.SHUT_RDWR)
-        for each in self._sockets:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        for each in (self._listener, *self._sockets):
-            each.close()
-
-    def mend(self):
-        """From now on it passes on everything."""
-        self._failing = 0
-        self.since = len(self.said)
-
-    def cut(self):
-        """End what has stalled."""
-        for each in self._sockets:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
-    def _limit(self, way, number):
-        return self._limits[way] if number < self._failing else None
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                server = socket.create_connection(self._to)
-            except OSError:
-                client.close()
-                continue
-            self._sockets += [client, server]
-            number, said = len(self.said), bytearray()
-            self.said.append(said)
-            for source, to, way in ((client, server, "up"), (server, client, "down")):
-                limit = self._limit(way, number)
-                arguments = (source, to, limit, said if way == "up" else bytearray())
-                thread = threading.Thread(target=self._pump, args=arguments)
-                self._threads.append(thread)
-                thread.start()
-
-    def _pump(self, source, to, left, seen):
-        with contextlib.suppress(OSError):
-            while piece := source.recv(65536):
-                seen += piece[: 4096 - len(seen)] if len(seen) < 4096 else b""
-                if left is not None:
-                    piece = piece[:left]
-                    left -= len(piece)
-                to.sendall(piece)
-                if left == 0 and self._stalls:
-                    self.stalled.set()
-                    return
-                if left == 0:
-                    break
-        for each in (source, to):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            if left == 0:
-                # With a full window, who still sends would never hear of a mere shutdown.
-                each.close()
 
 
 def until(ask):
@@ -397,23 +306,6 @@ def uploads(server, bucket):
 GIVEN = ("object", "put")
 
 
-class CutOff(Relay):
-    """Lets so many connections be, and ends each later one as soon as it has brought 3 MiB, or stalls."""
-
-    def __init__(self, server, after, **how):
-        super().__init__(server, failing=10**6, **{"up": 3 * MIB, **how})
-        self._whole = after
-
-    def _limit(self, way, number):
-        return None if number < self._whole else super()._limit(way, number)
-
-
-def puts_of(relay):
-    """Since it was mended."""
-    said = [bytes(each) for each in relay.said[relay.since :]]
-    return [each.split()[1].decode() for each in said if each.startswith(b"PUT")]
-
-
 def test_a_put_goes_on_where_it_stopped(objectio, server, bucket, uploads):
     data = os.urandom(50 * MIB)
     (objectio.here / "given").write_bytes(data)
@@ -424,7 +316,7 @@ def test_a_put_goes_on_where_it_stopped(objectio, server, bucket, uploads):
         assert uploads.parts(begun) == [1, 2]
         relay.mend()
         objectio(*words, endpoint=relay.endpoint)
-        sent = puts_of(relay)
+        sent = relay.puts()
     assert [("partNumber=3" in each, "partNumber=4" in each) for each in sent] == [
         (True, False),
         (False, True),
@@ -447,13 +339,21 @@ def test_what_changed_in_the_file_is_put_again(objectio, server, bucket, uploads
         (objectio.here / "given").write_bytes(data)
         relay.mend()
         objectio(*words, endpoint=relay.endpoint)
-        assert len(puts_of(relay)) == 2, "the second part, and the third, which was not there"
+        assert len(relay.puts()) == 2, "the second part, and the third, which was not there"
     assert objectio("object", "get", bucket, "key", "-")[0] == data
     assert uploads.ids() == []
 
 
 @pytest.mark.parametrize(
-    "how", ["--no-resume", "other metadata", "a small file", "taken back", "damaged record"]
+    "how",
+    [
+        "--no-resume",
+        "other metadata",
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in ("a small file", "taken back", "damaged record")
+        ),
+    ],
 )
 def test_what_is_not_gone_on_with_is_taken_back(objectio, server, bucket, uploads, how):
     data = os.urandom(50 * MIB)
@@ -501,6 +401,7 @@ def test_a_home_that_takes_nothing(objectio, server, bucket, uploads):
     assert objectio.show("object", "stat", bucket, "key")["size"] == 20 * MIB
 
 
+@pytest.mark.slow
 def test_who_may_put_need_not_be_allowed_to_look(objectio, server, bucket, uploads):
     """At the parts that are there: it begins anew."""
     shown = objectio.show("user", "create", "putter")
@@ -524,7 +425,7 @@ def test_who_may_put_need_not_be_allowed_to_look(objectio, server, bucket, uploa
         (begun,) = uploads.ids()
         relay.mend()
         putter(*words, endpoint=relay.endpoint)
-        assert len(puts_of(relay)) == 4
+        assert len(relay.puts()) == 4
     assert uploads.ids() in ([], [begun]), "who may not look may perhaps not take back"
     assert objectio("object", "get", bucket, "key", "-")[0] == data
 
@@ -561,7 +462,7 @@ def test_who_interrupts_a_put_loses_nothing(objectio, server, bucket, uploads, h
         (begun,) = uploads.ids()
         relay.mend()
         objectio(*words, endpoint=relay.endpoint)
-        assert len(puts_of(relay)) == 2
+        assert len(relay.puts()) == 2
     assert uploads.ids() == []
     assert objectio("object", "get", bucket, "key", "-")[0] == data
 
@@ -592,7 +493,7 @@ def test_a_server_that_is_killed_in_the_middle(tmp_path, way):
             relay.mend()
             objectio(*words, endpoint=relay.endpoint)
             if way == "put":
-                assert len(puts_of(relay)) == 2
+                assert len(relay.puts()) == 2
                 objectio("object", "get", "bucket", "key", "got")
             else:
                 assert any(
