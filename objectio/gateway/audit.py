@@ -42,6 +42,8 @@ TEXT_CHARS_MAX: Final = 2048
 USER_AGENT_CHARS_MAX: Final = 256
 DENIED_SECONDS: Final = 1.0
 """How long lines of denied requests are collected."""
+WRITE_SECONDS_MAX: Final = 10.0
+"""A disk that takes longer for a line is one that cannot be written."""
 TRY_SECONDS: Final = 2.0
 """Between two looks whether a file that could not be written takes lines again."""
 DENIED: Final = frozenset((401, 403))
@@ -195,8 +197,9 @@ class Audit:
     async def _write(self, event: str, facts: Facts) -> None:
         line = self._line(event, facts)
         try:
-            await self._admin.append(line)
-        except OSError:
+            async with asyncio.timeout(WRITE_SECONDS_MAX):
+                await self._admin.append(line)
+        except OSError:  # TimeoutError is one
             raise Unavailable(
                 "The audit log cannot be written, so nothing is changed: make room for it, or see the "
                 "server's log",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 
 import pytest
@@ -234,6 +235,24 @@ async def test_it_finds_out_by_itself_that_it_can_be_written_again(kit, monkeypa
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
     assert [each["event"] for each in kit.lines()] == ["resumed"]
+
+
+async def test_a_disk_that_does_not_answer_is_not_waited_for_for_ever(kit, monkeypatch):
+    monkeypatch.setattr("objectio.gateway.audit.WRITE_SECONDS_MAX", 0.05)
+    stuck = threading.Event()
+    kit.audit._executor.submit(stuck.wait)
+    try:
+        answer = await kit.act(b"/iam:CreateUser")
+        assert (answer.status, answer.reason) == (503, "audit")
+        assert kit.front_end.handled == []
+    finally:
+        stuck.set()
+    assert (await kit.act(b"/iam:UpdateUser")).status == 200
+    assert [(each["event"], each["action"]) for each in kit.lines()] == [
+        ("begun", "iam:CreateUser"),  # and no end: nothing was done
+        ("begun", "iam:UpdateUser"),
+        ("done", "iam:UpdateUser"),
+    ]
 
 
 async def test_what_is_done_is_answered_so_though_its_end_cannot_be_written(kit, caplog):
