@@ -135,12 +135,17 @@ class Commands(CommandManager):
             return "there is no command; see `objectio --help`"
         said = " ".join(words)
         inside = sorted(name for name in self.commands if name.startswith(f"{words[0]} "))
-        close = difflib.get_close_matches(said, list(self.commands), n=3) or inside
+        close = [] if len(words) == 1 and inside else list(self.commands)
+        close = difflib.get_close_matches(said, close, n=3) or inside
         hint = f"did you mean {' or '.join(close)}?" if close else "see `objectio --help`"
         return f"'{said}' is not a command; {hint}"
 
 
 OWN: Final = ("help", "complete")
+_EPILOG: Final = (
+    "Commands that ask a server take -e URL, in front or behind (or OBJECTIO_ENDPOINT). `objectio COMMAND "
+    "--help` says the rest."
+)
 
 
 def _endpoint_behind(argv: list[str]) -> list[str]:
@@ -176,7 +181,11 @@ class ObjectIOApp(App):
         argparse_kwargs: dict[str, Any] | None = None,
     ) -> argparse.ArgumentParser:
         parser = _argparse.ArgumentParser(
-            prog=self.NAME, description=description, add_help=False, allow_abbrev=False
+            prog=self.NAME,
+            description=description,
+            epilog=_EPILOG,
+            add_help=False,
+            allow_abbrev=False,
         )
         parser.add_argument("--version", action="version", version=f"{self.NAME} {version}")
         one_sentence(parser)
