@@ -215,7 +215,8 @@ def test_events_are_followed(show, server, tmp_path):
         assert seen["disk"]["before"]["membership"] == "in"
         assert seen["map"]["epoch"] > first["cluster"]["epoch"]
         show("disk", "undrain", "3")
-    with following(server, tmp_path, "--type", "map") as wait_for:
+    with following(server, tmp_path, "--type", "map", "--type", "state") as wait_for:
+        assert wait_for(lambda event: True)["type"] == "state"
         show("disk", "drain", "3")
         assert wait_for(lambda event: True)["type"] == "map"
         show("disk", "undrain", "3")
