@@ -49,7 +49,13 @@ def test_only_its_owner_may_read_it(make):
 
 @pytest.mark.parametrize(
     "torn",
-    [b'{"number":3', b"\0" * 5000, b"\xff\xfe\n", b'{"number":3}\n\0\0\0\0\n{"number":4}\n', b"3\n"],
+    [
+        b'{"number":3',
+        b"\0" * 5000,
+        b"\xff\xfe\n",
+        b'{"number":3}\n\0\0\0\0\n{"number":4}\n',
+        b"3\n",
+    ],
     ids=["cut", "zeros", "no text", "in between", "no object"],
 )
 @pytest.mark.parametrize("before", [0, TAIL_BYTES], ids=["short", "long"])
@@ -62,7 +68,7 @@ def test_a_torn_end_is_cut_off_and_told(make, torn, before):
     again = make(bytes_max=4 * MIB)
     again.append(line(5))
     *whole, repaired, last = map(json.loads, again.path.read_bytes().splitlines())
-    kept = [1, 2, 3] if b'3}\n' in torn else [1, 2]
+    kept = [1, 2, 3] if b"3}\n" in torn else [1, 2]
     assert [each["number"] for each in whole] == kept
     assert repaired["event"] == "repaired"
     assert repaired["bytes"] == len(torn) - (len(b'{"number":3}\n') if kept[2:] else 0)
