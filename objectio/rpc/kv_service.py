@@ -51,6 +51,9 @@ class KVService:
         self._epochs: dict[bytes, int] = {}
         """The newest of each client, the client that was quiet for longest first."""
         self._changes = kv.changes
+        self._watches: set[Incoming] = set()
+        self._closing = False
+        server.on_close.append(self._end_watches)
         self.admit: Admit | None = None
         """Raises for a commit that a peer may not make."""
         for method, handler in (
@@ -121,6 +124,15 @@ class KVService:
         call.reply(b"", [pack(dict(await asyncio.to_thread(self._kv.stats)))])
 
     async def _watch(self, call: Incoming) -> None:
+        if self._closing:
+            raise Unavailable("the node is going down", reason="closing")
+        self._watches.add(call)
+        try:
+            await self._answer_watch(call)
+        finally:
+            self._watches.discard(call)
+
+    async def _answer_watch(self, call: Incoming) -> None:
         wanted, log = unpack_watch(call.head), self._changes
         keys: Sequence[bytes] | None = None
         if wanted.log == log.name:
@@ -130,6 +142,12 @@ class KVService:
                 change = await log.next(wanted.prefix, seconds)
                 keys = None if change.reset else change.keys
         call.reply(pack(Changed(log.name, log.number, keys is None)), [pack(keys or ())])
+
+    def _end_watches(self) -> None:
+        """They would hold their connections, and with them the end, for as long as nothing changes."""
+        self._closing = True
+        for call in self._watches:
+            call.connection.dispatcher.cancel(call)
 
 
 def _found(call: Incoming, value: bytes | None) -> None:

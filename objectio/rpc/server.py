@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from objectio.abc.metrics import Metrics, NullMetrics
-from objectio.errors import LocalProtocolError, RemoteProtocolError
+from objectio.errors import LocalProtocolError, RemoteProtocolError, Unavailable
 from objectio.rpc.auth import Binding, Identity, Peer, ServerHandshake, goodbye
 from objectio.rpc.budget import CONNECTION_BYTES_MAX, PEER_BYTES_MAX, Budget, BufferPool, Lease
 from objectio.rpc.connection import Connection
@@ -133,6 +133,8 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self.dispatcher = Dispatcher(self._loop)
         self.pool = BufferPool()
+        self.on_close: list[Callable[[], None]] = []
+        """Called when it begins to close: for calls that wait for what may not happen for long."""
         self._refusals = Refusals(metrics, "server")
         self._connections: set[ServerConnection] = set()
         self._strangers = 0
@@ -180,12 +182,14 @@ class Server:
                 connection.close()
             else:
                 connection.sender.send(goodbye("closing", "the node is going down"))
+        for told in self.on_close:
+            told()
         ends = [connection.closed for connection in self._connections]
         if ends:
             await asyncio.wait(ends, timeout=grace_seconds)
         left = list(self._connections)
         for connection in left:
-            connection.abort(RemoteProtocolError("the node is going down", reason="closing"))
+            connection.abort(Unavailable("the node is going down", reason="closing"))
         if left:
             await asyncio.wait([connection.closed for connection in left], timeout=1.0)
         await self._listeners.wait_closed()

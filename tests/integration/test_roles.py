@@ -57,6 +57,15 @@ def is_there(pid):
         return False
 
 
+def refuses(endpoint):
+    host, port = endpoint.removeprefix("http://").split(":")
+    try:
+        socket.create_connection((host, int(port)), 1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def put_some(s3, bucket, count, size=100_000):
     """{key: body} of what was stored."""
     bodies = {f"key-{number}": os.urandom(size + number) for number in range(count)}
@@ -323,16 +332,7 @@ def test_a_gateway_finishes_requests_and_takes_no_new_ones(cluster, connect):
     first = found.read(1000)
     gateway = made.gateways[0]
     os.kill(gateway.pid, signal.SIGTERM)
-    host, port = made.endpoint.removeprefix("http://").split(":")
-
-    def is_refused():
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-        except ConnectionRefusedError:
-            return True
-        return False
-
-    wait_for(is_refused, "new connections are refused")
+    wait_for(lambda: refuses(made.endpoint), "new connections are refused")
     assert gateway.running
     assert first + found.read() == body
     wait_for(lambda: not gateway.running, "the gateway ends")
@@ -528,6 +528,22 @@ def test_a_signal_to_reload_ends_nothing(start, connect):
     assert connect(server).list_buckets()["Buckets"] == []
     server.stop()
     assert "Traceback" not in server.log_text()
+
+
+def test_an_end_waits_for_requests_and_for_nothing_else(start, connect):
+    server = start(arguments=workers(2))
+    s3 = connect(server)
+    s3.create_bucket(Bucket="bucket")
+    body = os.urandom(30_000_000)
+    s3.put_object(Bucket="bucket", Key="large", Body=body)
+    found = s3.get_object(Bucket="bucket", Key="large")["Body"]
+    first = found.read(1000)
+    server.terminate()
+    wait_for(lambda: refuses(server.endpoint), "new connections are refused")
+    assert first + found.read() == body
+    server.wait_stopped()
+    server.start()
+    assert server.stop() < 5
 
 
 def test_a_supervisor_gives_up_on_what_cannot_start(tmp_path):

@@ -267,6 +267,23 @@ async def test_a_watch_survives_its_connection(kv, make_kv, meta):
     await changes.aclose()
 
 
+async def test_watches_do_not_hold_up_the_end(make_kv, meta, make_server, identity, local, until):
+    kv = await make_kv()
+    changes = kv.watch(b"")
+    await anext(changes)
+    waiting = asyncio.ensure_future(anext(changes))
+    await until(lambda: meta.dispatcher.running == 1, "nobody watches")
+    async with asyncio.timeout(5):  # half of what it waits for calls
+        await meta.close()
+    again = make_server(who=identity("meta", "m"))
+    KVService(again, local)
+    await again.listen(meta.where)
+    await local.commit([], [(b"k", b"")])
+    change = await asyncio.wait_for(waiting, 20)
+    assert change.reset or change.keys == [b"k"]
+    await changes.aclose()
+
+
 async def test_a_watch_that_fell_behind_forgets_everything(kv, local, monkeypatch):
     monkeypatch.setattr(changes_module, "WATCH_KEYS_MAX", 3)
     changes = kv.watch(b"")
