@@ -161,6 +161,10 @@ class IdentityDirectory:
     def by_account(self, account: str) -> Account | None:
         return self._held.by_account.get(account)
 
+    def incarnation(self, account: str) -> str:
+        """What a session of the account's root remembers of it."""
+        return self._held.incarnation(account)
+
     async def refresh(self, access_key: str, token: str) -> None:
         """Read anew what a request was refused for, since it may have just been made or changed."""
         await self._open_seals()
@@ -170,20 +174,23 @@ class IdentityDirectory:
             session = tokens.open_session(self._vault.opened(tokens.PURPOSE), token)
             if session.expires_ms <= self._clock() * 1000:
                 return
-            if session.holder != "root" and not self._knows(session.id):
+            if not self._knows(session):
                 await self.load()
-                if not self._knows(session.id):
-                    self._gone.put(session.id, True, len(session.id))
+                if not self._knows(session):
+                    self._gone.put(holder := _holder_of(session), True, len(holder))
             if session.begun_by:
                 await self._refresh_key(session.begun_by)
             return
         await self._refresh_key(access_key)
 
-    def _knows(self, principal_id: str) -> bool:
-        """Also that it is no more: ids are not used again, so nobody who keeps a session of one that
-        was deleted has all rows read for each request."""
-        gone = self._gone.get(principal_id) is not None
-        return gone or self._held.find_id(principal_id) is not None
+    def _knows(self, session: tokens.Session) -> bool:
+        """Whose it is. Also that it is no more: ids are not used again, so nobody who keeps a session of
+        one that was deleted has all rows read for each request."""
+        if self._gone.get(_holder_of(session)) is not None:
+            return True
+        if session.holder == "root":
+            return self.incarnation(session.account) == session.id
+        return self._held.find_id(session.id) is not None
 
     async def refresh_bearer(self, token: str) -> None:
         """Likewise of what stands behind a bearer token. Raises `CredentialsMalformed`."""
@@ -291,8 +298,10 @@ class IdentityDirectory:
                 session_policies=tuple(map(compile_policy, session.policies)) or None,
             )
         if holder == "root":
-            # The cluster's own is in no row: who could write one would rule.
-            return None if account.id == ROOT_ACCOUNT else made
+            # The cluster's own is in no row: who could write one would rule. And an account may have
+            # been deleted and made anew by the same id.
+            is_former = session is not None and holder_id != self.incarnation(account.id)
+            return None if account.id == ROOT_ACCOUNT or is_former else made
         row = self._held.find(rows.USERS if holder == "user" else rows.ROLES, account.id, holder_id)
         if row is None:
             return None
@@ -377,6 +386,10 @@ class IdentityDirectory:
         values = await self._kv.aget_many(changed)
         self.apply(zip(changed, values, strict=True))
         await self._open_seals()
+
+
+def _holder_of(session: tokens.Session) -> str:
+    return f"{session.account}/{session.id}"
 
 
 def _limits_of(access_key: str, key: rows.KeyRow) -> KeyLimits | None:

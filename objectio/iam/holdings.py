@@ -61,6 +61,11 @@ class Holdings:
         if row.email:
             self.by_email[row.email.lower()] = shown
 
+    def incarnation(self, account: str) -> str:
+        """Tells an account from one that was made anew by the same id; "" where there is none."""
+        row = self.accounts.get(account)
+        return "" if row is None else str(row.created_ms)
+
     def find_id(self, principal_id: str) -> rows.Row | None:
         row = self._row_of_id.get(principal_id)
         return None if row is None else self._rows[row]

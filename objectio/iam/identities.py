@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -87,7 +88,7 @@ class Identities(Accounts, Catalog):
                 tokens.make_secret_key(),
                 identity.account,
                 "root" if root else "user",
-                "" if root else identity.user_id,
+                self._directory.incarnation(identity.account) if root else identity.user_id,
                 identity.name,
                 self._now_ms() + seconds * 1000,
             ),
@@ -121,6 +122,9 @@ class Identities(Accounts, Catalog):
     async def _begin(
         self, session: tokens.Session, caller: Identity | None
     ) -> TemporaryCredentials:
+        issued = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
+        keys = {**session.keys, "aws:TokenIssueTime": (issued,)}
+        session = msgspec.structs.replace(session, keys=keys)
         limits = None if caller is None else caller.limits
         if limits is not None:
             ends_ms = limits.expires_ms or session.expires_ms

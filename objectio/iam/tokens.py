@@ -33,10 +33,10 @@ Holder = Literal["root", "user", "role"]
 
 
 class Session(msgspec.Struct, frozen=True, array_like=True):
-    """Who the credentials are of: `holder` with `id`, in `account`. `policies` are documents that
-    narrow it down, `tags` and `keys` what it adds to each request. `begun_by` is the access key that it
-    was begun with, and `begun_by_mark` its mark, where that key has limits: they hold here too, and the
-    session ends with it."""
+    """Who the credentials are of: `holder` with `id`, in `account`; that of a root tells the account from
+    one that is made anew by the same name. `policies` are documents that narrow it down, `tags` and `keys`
+    what it adds to each request. `begun_by` is the access key that it was begun with, and `begun_by_mark`
+    its mark, where that key has limits: they hold here too, and the session ends with it."""
 
     access_key: str
     secret_key: str

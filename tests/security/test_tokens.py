@@ -106,9 +106,9 @@ async def test_a_token_expires(world, session):
 async def test_a_token_that_somebody_else_sealed(world, session, purpose):
     """Also by a key that the world knows: that of the root, or of the sealed secrets."""
     by, _ = session
-    forged = tokens.Session(
-        by.access_key, by.secret_key, world.annas_account, "root", "", "x", 10**14
-    )
+    account = world.annas_account
+    whose = world.memory.directory.incarnation(account)
+    forged = tokens.Session(by.access_key, by.secret_key, account, "root", whose, "x", 10**14)
     keys = [b"\0" * 32, world.root.secret_key.encode().ljust(32)[:32], by.secret_key.encode()[:32]]
     for key in keys:
         token = tokens.seal_session(Seal(purpose, key), forged)
@@ -153,3 +153,64 @@ async def test_sessions_make_no_further_credentials(world, session):
     identity = world.memory.directory.session(by.access_key, token).identity
     with pytest.raises(AccessDenied):
         await world.identities.get_session_token(identity)
+
+
+async def test_an_account_that_is_made_anew_is_another(world):
+    """By the same id, with the same canonical id and the same access key: nothing of before opens it."""
+    identities, old = world.identities, world.credential
+    held = {"account": "111122223333", "canonical_id": "id-of-carl", "access_key": "AKIACARL"}
+    _, new = await identities.create_account("carl", **held)
+    carl = old(new)
+    await world.objects.create_bucket("carls", owner="id-of-carl")
+    made = await identities.get_session_token(world.identity(carl), seconds=3_600)
+    session = Credential(made.access_key, made.secret_key, made.identity)
+    token = {TOKEN: made.session_token}
+    query, headers = world.sign(carl, "GET", b"/carls", form="query")
+    assert (await world("GET", "/carls", session, headers=token)).status == 200
+    await identities.create_user(held["account"], "ann")
+    user = old(await identities.create_access_key(held["account"], "ann", access_key="AKIAANN"))
+    users = await identities.get_session_token(world.identity(user))
+    await identities.delete_access_key(held["account"], "ann", "AKIAANN")
+    await identities.delete_user(held["account"], "ann")
+    await identities.delete_account(held["account"])
+    assert (await world("GET", "/carls", session, headers=token)).code == "InvalidToken"
+    world.clock += 1
+    _, new = await identities.create_account("carl", **held)
+    everything = READ.replace("s3:GetObject", "*")
+    await world.make_user(held["account"], "ann", everything, access_key="AKIAANN")
+    assert (await world("GET", "/carls", old(new))).status == 200
+    assert (await world("GET", "/carls", session, headers=token)).code == "InvalidToken"
+    for by in (carl, user):
+        assert (await world("GET", "/carls", by)).code == "SignatureDoesNotMatch"
+    assert (await world.send("GET", b"/carls", query, headers)).code == "SignatureDoesNotMatch"
+    by = Credential(users.access_key, users.secret_key, users.identity)
+    answer = await world("GET", "/carls", by, headers={TOKEN: users.session_token})
+    assert answer.code == "InvalidToken"
+
+
+async def test_sessions_of_before_can_be_ended(world):
+    """IAM user guide, "Revoking IAM role temporary security credentials": a denial to all that was issued
+    before a time. It must find that time, or it would deny nothing."""
+    identities, account = world.identities, world.annas_account
+    role = await identities.create_role(account, "work", TRUST)
+    for kind, name in (("role", "work"), ("user", "user")):
+        await identities.put_policy(account, kind, name, "p", READ)
+    before = [
+        await identities.assume_role(role, "me"),
+        await identities.get_session_token(world.identity(world.user)),
+    ]
+    world.clock += 60
+    deny = json.loads(READ.replace("Allow", "Deny").replace("s3:GetObject", "*"))
+    moment = "2023-11-14T22:14:00Z"  # between the two
+    deny["Statement"][0]["Condition"] = {"DateLessThan": {"aws:TokenIssueTime": moment}}
+    for kind, name in (("role", "work"), ("user", "user")):
+        await identities.put_policy(account, kind, name, "revoke", json.dumps(deny))
+    after = [
+        await identities.assume_role(role, "me"),
+        await identities.get_session_token(world.identity(world.user)),
+    ]
+    for made, status in ((before, 403), (after, 200)):
+        for each in made:
+            by = Credential(each.access_key, each.secret_key, each.identity)
+            assert (await ask(world, by, each.session_token)).status == status
+    assert (await world("GET", "/annas/key", world.user)).status == 200  # by no session
