@@ -205,3 +205,77 @@ def test_diagnostics_looks_and_changes_nothing():
     for action in json.loads(document)["Statement"][0]["Action"]:
         name = action.removeprefix("admin:").lower()
         assert any(fnmatchcase(each, name) for each in known), f"{action} is no action"
+
+
+def unless(arns, *actions, operator="ArnNotEquals"):
+    return may(*actions, effect="Deny", Condition={operator: {"iam:PolicyARN": arns}})
+
+
+@pytest.mark.parametrize("spelling", ["name", "arn"])
+@pytest.mark.parametrize("kind", ["user", "group", "role"])
+async def test_which_policies_somebody_gives_can_be_said(world, kind, spelling):
+    """IAM user guide, "Delegate responsibility to others by using permissions boundaries", iam:PolicyARN:
+    a denial that asked for what a request does not say would deny nothing."""
+    trust = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},'
+    trust += '"Action":"sts:AssumeRole"}]}'
+    account, identities = ROOT_ACCOUNT, world.identities
+    if kind == "role":
+        await identities.create_role(account, "it", trust)
+    else:
+        await getattr(identities, f"create_{kind}")(account, "it")
+    title = kind.title()
+    actions = (f"admin:Attach{title}Policy", f"iam:Attach{title}Policy")
+    by_denial = await world.make_user(
+        account, "denied", EVERYTHING, unless([f"{BUILT_IN}admin"], "*", operator="ArnEquals")
+    )
+    only = {"ArnEquals": {"iam:PolicyARN": f"{BUILT_IN}readonly"}}
+    by_grant = await world.make_user(account, "granted", may(*actions, Condition=only))
+    for by in (by_denial, by_grant):
+        for policy, fine in (("admin", False), ("readonly", True), ("ADMIN", False)):
+            arn = BUILT_IN + policy
+            said = arn.replace(":", "%3A").replace("/", "%2F") if spelling == "arn" else policy
+            path = f"{ACCOUNTS}/{account}/{kind}s/it/policies/{said}/attach"
+            answer = await world.admin("POST", path, by)
+            # A grant is for who says the whole ARN: what a name stands for is not known so soon.
+            let = fine and (by is by_denial or spelling == "arn")
+            missing = policy == "ADMIN" and by is by_denial  # ARNs have case
+            not_let = 404 if missing and spelling == "arn" else 403
+            assert answer.status == (200 if let else not_let), (policy, answer.body)
+            parameters = {f"{title}Name": "it", "PolicyArn": arn}
+            answer = await world.iam(f"Attach{title}Policy", by, **parameters)
+            not_let = 404 if missing else 403
+            assert answer.status == (200 if fine else not_let), (policy, answer.body)
+    assert [each.name for each in await identities.attached_policies(account, kind, "it")] == [
+        "readonly"
+    ]
+
+
+async def test_tags_that_policies_ask_for_are_not_set_past_them(world):
+    """IAM user guide, "Controlling access to and for IAM users and roles using tags"."""
+    account = world.annas_account
+    tagging = {"ForAnyValue:StringEquals": {"aws:TagKeys": ["rank"]}}
+    value = {"StringEquals": {"aws:RequestTag/team": "red"}}
+    marked = {"StringEquals": {"aws:ResourceTag/protected": "yes"}}
+    by = await world.make_user(
+        account,
+        "helper",
+        may("iam:*"),
+        *(may("*", effect="Deny", Condition=each) for each in (tagging, value, marked)),
+    )
+    await world.identities.create_user(account, "boss", tags={"protected": "yes"})
+    for name, key, tag, fine in (
+        ("user", "rank", "general", False),
+        ("user", "team", "red", False),
+        ("user", "team", "blue", True),
+        ("boss", "team", "blue", False),
+    ):
+        said = {"Tags.member.1.Key": key, "Tags.member.1.Value": tag}
+        answer = await world.iam("TagUser", by, UserName=name, **said)
+        assert answer.status == (200 if fine else 403), (name, key, answer.body)
+    gone = {"TagKeys.member.1": "rank"}
+    assert (await world.iam("UntagUser", by, UserName="user", **gone)).status == 403
+    assert (await world.iam("CreateAccessKey", by, UserName="boss")).status == 403
+    new = {"UserName": "new", "Tags.member.1.Key": "rank", "Tags.member.1.Value": "x"}
+    assert (await world.iam("CreateUser", by, **new)).status == 403
+    user = await world.identities.get_user(account, "user")
+    assert dict(user.tags) == {"team": "blue"}

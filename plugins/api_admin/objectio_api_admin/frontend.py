@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
 
 from objectio import errors
-from objectio.abc.api import Access, ApiContext, Mount, Receive, Request, Response, Scope, Send
+from objectio.abc.api import (
+    Access,
+    ApiContext,
+    Mount,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    Wanted,
+)
 from objectio_api_admin.routes import BODY_BYTES_MAX, find
-from objectio_api_admin.shapes import ARN, ELSEWHERE, PREFIX, MalformedRequest, Operation, Order
+from objectio_api_admin.shapes import (
+    ARN,
+    ELSEWHERE,
+    POLICY_ARN,
+    PREFIX,
+    MalformedRequest,
+    Operation,
+    Order,
+)
 from objectio_api_admin.tokens import AUDIENCE
 from objectio_api_admin.values import Error, ErrorAnswer
 from objectio_api_admin.watch import Watch, send_events
@@ -84,6 +102,7 @@ class AdminFrontEnd:
             operation=operation,
             body_bytes_max=BODY_BYTES_MAX if route.body is not None else 0,
             bearer=AUDIENCE if route.bearer else "",
+            conditions=_conditions(operation),
         )
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,6 +122,7 @@ class AdminFrontEnd:
                 request.identity,
                 _session_token(scope, request),
                 request.trust,
+                Wanted(request.access.action, request.access.resource),
             )
         answer = await route.answer(asked, said)
         if route.streams:
@@ -133,6 +153,12 @@ class AdminFrontEnd:
         if isinstance(allowed, list):  # RFC 9110 §15.5.6
             headers.append((b"allow", ", ".join(allowed).encode()))
         return Response(status, headers, body)
+
+
+def _conditions(operation: Operation) -> Callable[[], Mapping[str, Sequence[str]]] | None:
+    """Which policy it is about, if its ARN is given. What a name stands for, its handler finds out."""
+    policy = operation.names.get("policy", "")
+    return (lambda: {POLICY_ARN: (policy,)}) if policy.startswith("arn:") else None
 
 
 def _session_token(scope: Scope, request: Request) -> str:

@@ -180,6 +180,7 @@ _Holder = tuple[str, str, list[str]]
 async def _attach(context: ApiContext, order: Order, kind: Kind) -> _Holder:
     identities, account = await account_of(context, order)
     policy = await find_policy(identities, account, order.names["policy"])
+    await order.trust_policy(policy.arn)
     await identities.attach_policy(account, kind, order.names[kind], policy.arn)
     return await _holder(identities, account, kind, order.names[kind])
 
@@ -187,6 +188,7 @@ async def _attach(context: ApiContext, order: Order, kind: Kind) -> _Holder:
 async def _detach(context: ApiContext, order: Order, kind: Kind) -> _Holder:
     identities, account = await account_of(context, order)
     policy = await find_policy(identities, account, order.names["policy"])
+    await order.trust_policy(policy.arn)
     await identities.detach_policy(account, kind, order.names[kind], policy.arn)
     return await _holder(identities, account, kind, order.names[kind])
 

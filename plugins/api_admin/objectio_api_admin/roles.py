@@ -140,6 +140,7 @@ async def delete_role(context: ApiContext, order: Order) -> RoleSummary:
 async def attach_to_role(context: ApiContext, order: Order) -> RolePolicies:
     identities, account = await account_of(context, order)
     policy = await find_policy(identities, account, order.names["policy"])
+    await order.trust_policy(policy.arn)
     await identities.attach_policy(account, _KIND, order.names[_KIND], policy.arn)
     return await _policies(identities, account, order.names[_KIND])
 
@@ -147,6 +148,7 @@ async def attach_to_role(context: ApiContext, order: Order) -> RolePolicies:
 async def detach_from_role(context: ApiContext, order: Order) -> RolePolicies:
     identities, account = await account_of(context, order)
     policy = await find_policy(identities, account, order.names["policy"])
+    await order.trust_policy(policy.arn)
     await identities.detach_policy(account, _KIND, order.names[_KIND], policy.arn)
     return await _policies(identities, account, order.names[_KIND])
 

@@ -19,6 +19,7 @@ PREFIX: Final = "/_admin"
 ARN: Final = "arn:objectio:admin:::"
 ELSEWHERE: Final = "elsewhere"
 """The reason of errors whose text says who could be asked instead."""
+POLICY_ARN: Final = "iam:PolicyARN"
 OSD: Final = "{osd}"
 NAME: Final = "{name}"
 
@@ -66,18 +67,25 @@ class Operation:
 @dataclass(frozen=True, slots=True)
 class Order:
     """The names in the path, of which `name` is the bucket's or account's, the body as the route says
-    its type, and who asks: with which token, if by temporary credentials. `trust` is that of the
-    request, for what stands in the body and must be allowed too."""
+    its type, and who asks: with which token, if by temporary credentials. `asked` is what the gate has
+    allowed, and `trust` that of the request, for what it could not know and must be allowed too."""
 
     names: Mapping[str, str]
     body: Any
     identity: Identity = ANONYMOUS
     session_token: str = field(default="", repr=False)
     trust: Callable[[Wanted], Awaitable[None]] | None = None
+    asked: Wanted | None = None
 
     @property
     def name(self) -> str:
         return self.names["name"]
+
+    async def trust_policy(self, arn: str) -> None:
+        """That it may be given or taken away, which policies may say of some only (IAM user guide,
+        "IAM and AWS STS condition context keys"). Raises `AccessDenied`."""
+        if self.trust is not None and self.asked is not None:
+            await self.trust(self.asked._replace(conditions=lambda: {POLICY_ARN: (arn,)}))
 
 
 class MalformedRequest(InvalidRequest):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
@@ -158,6 +159,39 @@ async def authorize_rename(
     if becomes != former.arn:
         await call.request.trust(Wanted(f"iam:{call.action}", becomes))
     return new_name, new_path
+
+
+def tag_values(tags: Mapping[str, str]) -> dict[str, Sequence[str]]:
+    values: dict[str, Sequence[str]] = {
+        f"aws:RequestTag/{key}": (value,) for key, value in tags.items()
+    }
+    if tags:
+        values["aws:TagKeys"] = tuple(tags)
+    return values
+
+
+async def conditions(call: Call, resource: str) -> Mapping[str, Sequence[str]]:
+    """What the request says of itself to policies (IAM user guide, "IAM and AWS STS condition context
+    keys"): a denial that asks for what is not there would deny nothing."""
+    form = call.form
+    found = tag_values(form.tags())
+    if gone := form.texts("TagKeys"):
+        found["aws:TagKeys"] = tuple(gone)
+    if "PolicyArn" in form:
+        found["iam:PolicyARN"] = (form.get("PolicyArn"),)
+    for key, value in (await _tags_of(call, resource)).items():
+        found[f"aws:ResourceTag/{key}"] = found[f"iam:ResourceTag/{key}"] = (value,)
+    return found
+
+
+async def _tags_of(call: Call, resource: str) -> Mapping[str, str]:
+    name = resource.rpartition("/")[2]
+    with contextlib.suppress(NotFound):
+        if ":user/" in resource:
+            return (await call.admin.get_user(call.account, name)).tags
+        if ":role/" in resource:
+            return (await call.admin.get_role(call.account, name)).tags
+    return {}
 
 
 def given_arn(parameter: str) -> Resource:

@@ -29,7 +29,7 @@ from objectio.errors import (
     Unauthenticated,
 )
 from objectio_api_iam import errors, xml
-from objectio_api_iam.call import Call, Route, Service
+from objectio_api_iam.call import Call, Route, Service, conditions
 from objectio_api_iam.config import IamConfig
 from objectio_api_iam.errors import Refusal
 from objectio_api_iam.fetch import Fetcher
@@ -135,7 +135,10 @@ async def _authorize(call: Call, route: Route) -> str:
     if route.resource is None:
         return call.form.get("RoleArn") or call.identity.arn
     resource = await route.resource(call)
-    await call.request.trust(Wanted(f"{route.service}:{call.action}", resource))
+    values = await conditions(call, resource)
+    await call.request.trust(
+        Wanted(f"{route.service}:{call.action}", resource, None, lambda: values)
+    )
     return resource
 
 

@@ -10,7 +10,7 @@ from objectio.errors import AccessDenied, NotFound
 from objectio.iam.admin import Role, TemporaryCredentials
 from objectio.iam.evaluate import Question, evaluate
 from objectio.iam.policy import Policy
-from objectio_api_iam.call import Call, Route
+from objectio_api_iam.call import Call, Route, tag_values
 from objectio_api_iam.errors import Refusal
 from objectio_api_iam.oidc import WebIdentity
 from objectio_api_iam.xml import Value, timestamp
@@ -34,7 +34,7 @@ async def assume_role(call: Call) -> Value:
     form.refuse(*_NOT_BUILT)
     session, tags = form.need("RoleSessionName"), form.tags()
     role = await _find_role(call, "sts:AssumeRole")
-    values: dict[str, Sequence[str]] = {"sts:RoleSessionName": (session,), **_tag_values(tags)}
+    values: dict[str, Sequence[str]] = {"sts:RoleSessionName": (session,), **tag_values(tags)}
     if "ExternalId" in form:
         values["sts:ExternalId"] = (form.get("ExternalId"),)
     trust = Policy.parse(role.trust_policy, kind="trust")
@@ -77,7 +77,7 @@ async def assume_role_with_web_identity(call: Call) -> Value:
         "aws:FederatedProvider": (web.provider.arn,),
         "aws:SecureTransport": ("true" if call.request.secure else "false",),
         "sts:RoleSessionName": (session,),
-        **_tag_values(tags),
+        **tag_values(tags),
     }
     if call.request.source_ip:
         values["aws:SourceIp"] = (call.request.source_ip,)
@@ -160,15 +160,6 @@ async def _session_policies(call: Call, role: Role) -> list[str]:
         policy = await call.admin.get_managed_policy(role.account, arn)
         documents.append(policy.document)
     return documents
-
-
-def _tag_values(tags: Mapping[str, str]) -> dict[str, Sequence[str]]:
-    values: dict[str, Sequence[str]] = {
-        f"aws:RequestTag/{key}": (value,) for key, value in tags.items()
-    }
-    if tags:
-        values["aws:TagKeys"] = tuple(tags)
-    return values
 
 
 def _kept(web: WebIdentity) -> dict[str, Sequence[str]]:
