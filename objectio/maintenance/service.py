@@ -194,7 +194,8 @@ class MaintenanceService:
         if self._delivery is not None:
             self._delivery.start()
         most = max(pool.code.m for pool in self._pools.all())
-        self._gauges = Gauges(self._admin, parts.metrics, most)
+        created_ms = parts.part("cluster").created_ms
+        self._gauges = Gauges(self._admin, parts.metrics, most, created_ms)
         self._state = ("serving", "")
         if parts.has("sessions"):  # whoever survived the process before this one can answer now
             parts.part("sessions").serve(self._upkeep)

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+from objectio.abc.metrics import Metrics, NullMetrics
 from objectio.errors import ConfigError
 
 _log: Final = logging.getLogger("objectio.tls")
@@ -67,6 +69,9 @@ class Renewable(ssl.SSLContext):
     certificate what `make` serves, to say until when it is valid; None for clients
     """
 
+    expires_at = math.nan
+    """Until when what is served is valid, in Unix seconds; NaN: nobody knows."""
+
     def __new__(
         cls, name: str, make: Callable[[], ssl.SSLContext], certificate: Path | None = None
     ) -> Self:
@@ -89,6 +94,11 @@ class Renewable(ssl.SSLContext):
     def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
         return self._latest.wrap_socket(*arguments, **options)
 
+    @property
+    def has_certificate(self) -> bool:
+        """Whether it is for who listens."""
+        return self._certificate is not None
+
     def renew(self) -> None:
         """Read the files again. Raises `ConfigError`, and keeps what it has, if they are no good."""
         self._latest = self._make()
@@ -97,6 +107,7 @@ class Renewable(ssl.SSLContext):
 
     def _look_at_dates(self) -> str:
         """What the certificate says about itself; warns of one that clients will refuse."""
+        self.expires_at = math.nan
         if self._certificate is None:
             return ""
         from cryptography import x509
@@ -106,7 +117,8 @@ class Renewable(ssl.SSLContext):
         except (OSError, ValueError):  # OpenSSL took it: its dates are all that is missing
             return ""
         begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
-        if not begin.timestamp() <= time.time() <= end.timestamp():
+        self.expires_at = end.timestamp()
+        if not begin.timestamp() <= time.time() <= self.expires_at:
             _log.warning(
                 "%s: %s is valid from %s until %s only", self.name, self._certificate, begin, end
             )
@@ -121,10 +133,23 @@ class Certificates:
 
     def __init__(self) -> None:
         self._contexts: list[Renewable] = []
+        self._metrics: Metrics = NullMetrics()
+
+    def show(self, metrics: Metrics) -> None:
+        """Until when those are valid that are added from now on."""
+        self._metrics = metrics
 
     def add(self, context: Context) -> Context:
         if context is not None:
             self._contexts.append(context)
+            if context.has_certificate:
+                self._metrics.gauge_function(
+                    "objectio_tls_certificate_expiry_timestamp_seconds",
+                    "Until when the certificate is valid that a listener serves: that of `tls_cert_file` "
+                    "in the section gateway, metrics or cluster, as it was read last.",
+                    lambda: context.expires_at,
+                    listener=context.name.partition(".")[0],
+                )
         return context
 
     async def renew(self) -> bool:

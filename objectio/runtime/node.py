@@ -244,6 +244,7 @@ class Node:
         self.exporter = self._open("metrics", "exporter", self._choose("exporter", name))
         assert self.exporter is not None
         self.metrics = self.exporter.metrics
+        self.certificates.show(self.metrics)
 
     def _open_kms(self) -> None:
         """Where it is needed. Whoever knows the cluster's set of keys starts it: the metadata role, or

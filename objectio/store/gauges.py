@@ -12,7 +12,6 @@ from objectio.abc.admin import (
     JournalStatus,
     RebalanceStatus,
     RepairStatus,
-    ScrubReport,
     ScrubStatus,
 )
 from objectio.abc.metrics import Metrics
@@ -88,11 +87,6 @@ _PARTS: Final[tuple[tuple[str, str, Pick], ...]] = (
         lambda now: now.scrub.progress if now.scrub.running else None,
     ),
     (
-        "scrub_age_seconds",
-        "Time since the last scrub finished.",
-        lambda now: None if now.scrub.last is None else _age_seconds(now.scrub.last),
-    ),
-    (
         "scrub_read_bytes",
         "What the last finished scrub had read.",
         lambda now: None if now.scrub.last is None else now.scrub.last.bytes,
@@ -108,7 +102,10 @@ _COUNTS: Final[tuple[tuple[str, str, Pick], ...]] = (
 class Gauges:
     """Registers everything once; disks that come later when `show_disks` is called."""
 
-    def __init__(self, admin: StoreAdmin, metrics: Metrics, parity_shards_max: int) -> None:
+    def __init__(
+        self, admin: StoreAdmin, metrics: Metrics, parity_shards_max: int, created_ms: int
+    ) -> None:
+        """`created_ms`: since when there is a store, which no scrub may have read yet."""
         self._admin = admin
         self._metrics = metrics
         self._taken = -math.inf
@@ -127,6 +124,11 @@ class Gauges:
                 _waiting(margin),
                 margin=str(margin),
             )
+        self._show(
+            "scrub_age_seconds",
+            "Time since the last scrub finished; since the store was made, if none has.",
+            _age_of_scrub(created_ms),
+        )
         for kind in SCRUB_KINDS:
             self._show(
                 "scrub_found",
@@ -204,5 +206,9 @@ def _found(kind: str) -> Pick:
     return lambda now: None if now.scrub.last is None else getattr(now.scrub.last, kind)
 
 
-def _age_seconds(last: ScrubReport) -> float:
-    return time.time() - last.finished_ms / 1000
+def _age_of_scrub(created_ms: int) -> Pick:
+    def of(now: Snapshot) -> float:
+        last = now.scrub.last
+        return time.time() - (created_ms if last is None else last.finished_ms) / 1000
+
+    return of

@@ -259,6 +259,7 @@ def test_metrics_tell_the_same(operate, connect):
         )
     )
     assert server.metric("objectio_osd_up") == 6
+    assert 0 <= server.metric("objectio_scrub_age_seconds") < 600
     operator.json("scrub", "start", "--wait")
     operator.wait_for(lambda: server.metric("objectio_scrub_found") >= 5)
     assert 0 <= server.metric("objectio_scrub_age_seconds") < 60

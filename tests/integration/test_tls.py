@@ -15,6 +15,8 @@ import ssl
 import subprocess
 import termios
 import threading
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,22 @@ def renew(server, count=1, pid=None):
         "certificates are read anew",
         tail=server.log_tail,
     )
+
+
+def days_left(server, path):
+    """Of the certificates that listeners serve, as metrics: {(listener, process): days}."""
+    context = ssl.create_default_context(cafile=path)
+    with urllib.request.urlopen(
+        f"{server.endpoint}/metrics", context=context, timeout=10
+    ) as answer:
+        text = answer.read().decode()
+    family = "objectio_tls_certificate_expiry_timestamp_seconds"
+    found = {}
+    for labels, value in re.findall(rf"^{family}{{(.*)}} (\S+)$", text, re.MULTILINE):
+        named = dict(re.findall(r'(\w+)="(.*?)"', labels))
+        days = round((float(value) - time.time()) / 86400)
+        found[named["listener"], named.get("process")] = days
+    return found
 
 
 def said(server, text):
@@ -161,9 +179,12 @@ def test_nobody_is_dropped_while_certificates_are_replaced_again_and_again(start
 def test_all_processes_of_a_supervisor_take_the_new_certificate(start):
     server = start(tls=True, arguments=("--workers", "2"))
     before = serial_of(server.ca_file)
-    make_certificate(server.ca_file)
+    gateways = [("gateway", "gateway-0"), ("gateway", "gateway-1")]
+    assert days_left(server, server.ca_file) == dict.fromkeys(gateways, 2)
+    make_certificate(server.ca_file, days=20)
     renew(server, count=2)
     after = serial_of(server.ca_file)
+    assert days_left(server, server.ca_file) == dict.fromkeys(gateways, 20)
     assert {shown(server.address[1]) for _ in range(24)} == {after} != {before}
     assert server.healthy()
     server.stop()

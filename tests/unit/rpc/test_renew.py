@@ -6,6 +6,8 @@ import asyncio
 import logging
 import shutil
 import ssl
+import time
+from functools import partial
 
 import pytest
 import uvloop
@@ -13,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from objectio.abc.metrics import NullMetrics
 from objectio.errors import ConfigError
 from objectio.rpc.tls import Certificates, Renewable, client_context, server_context
 from objectio.testing.tls import make_certificate
@@ -212,6 +215,34 @@ async def test_each_is_read_by_itself(files, tmp_path, caplog):
     assert f"whole: read anew, serial {serial_of(second):x}, valid until" in caplog.text
     shutil.copy(second, other)
     assert await certificates.renew()
+
+
+async def test_it_is_shown_until_when_each_is_valid(tmp_path):
+    shown = {}
+
+    class Metrics(NullMetrics):
+        def gauge_function(self, name, help, read, **labels):
+            assert name == "objectio_tls_certificate_expiry_timestamp_seconds"
+            shown[labels["listener"]] = read
+
+    paths = [make_certificate(tmp_path / f"{days}.pem", days=days) for days in (1, 10, 20)]
+    certificates = Certificates()
+    certificates.show(Metrics())
+    for name, path in zip(("gateway", "cluster"), paths, strict=False):
+        make = partial(server_context, path, path)
+        certificates.add(Renewable(f"{name}.tls_cert_file", make, path))
+    certificates.add(Renewable("cluster.tls_ca_file", partial(client_context, paths[2])))
+    assert set(shown) == {"gateway", "cluster"}
+
+    def days_left():
+        return {name: round((read() - time.time()) / 86400) for name, read in shown.items()}
+
+    assert days_left() == {"gateway": 1, "cluster": 10}
+    shutil.copy(paths[2], paths[0])
+    paths[1].write_text("nonsense")
+    assert days_left() == {"gateway": 1, "cluster": 10}
+    assert not await certificates.renew()
+    assert days_left() == {"gateway": 20, "cluster": 10}, "what is served, not what lies there"
 
 
 @pytest.mark.parametrize(("days", "warned"), [(-1, True), (1, False)])
