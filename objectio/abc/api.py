@@ -215,7 +215,8 @@ class Request:
     id, as they were then; None: there was none. Whoever hands one out sees that it is still this one.
 
     `acts` is for a public operation whose action stands in the body: once it is allowed, and before
-    anything of it is done, the handler awaits `acts(action, resource)`. It may raise `Unavailable`.
+    anything of it is done, the handler awaits `acts(action, resource)`. It may raise `Unavailable`. A
+    handler that asks itself may await it too, for what the audit log is to have of data.
     `denied` is what was denied of an operation that goes on with the rest, put there by the handler.
     """
 

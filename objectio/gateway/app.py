@@ -42,7 +42,16 @@ from objectio.abc.api import (
 )
 from objectio.abc.metrics import Exporter, Metrics, NullMetrics
 from objectio.errors import AccessError, ObjectIOError, Unavailable
-from objectio.gateway.audit import DENIED, Audit, Recorded, claimed_key, code_of, describe, kind_of
+from objectio.gateway.audit import (
+    DENIED,
+    Audit,
+    Recorded,
+    claimed_key,
+    code_of,
+    describe,
+    kind_of,
+    recorded_of,
+)
 from objectio.gateway.body import Body, Pace, open_body, undeclared_body
 from objectio.gateway.caller import Caller, Headers, trust_root
 from objectio.gateway.counting import FrontEndCounters
@@ -176,8 +185,11 @@ class GatewayApp:
             request = scope.pop("objectio", None)
             if request is not None:
                 exchange.identity = request.identity  # a form may have said who it is
-                if request.denied is not None:
-                    self._deny(scope, exchange, request_id, exchange.status, None, request.denied)
+                # A page for people says that something is denied, and raises nothing.
+                said_so = exchange.status in DENIED and exchange.failure is None
+                if request.denied is not None or said_so:
+                    denied = request.denied or ()
+                    self._deny(scope, exchange, request_id, exchange.status, None, denied)
             seconds = perf_counter() - started
             asked = exchange.access
             name = "" if asked is None else asked.name or asked.action
@@ -233,18 +245,21 @@ class GatewayApp:
         request = scope["objectio"] = Request(
             request_id, access, identity, body, trust, peer[0], peer[1], act_as, judged
         )
-        if method != "GET" and kind_of(access.action):
+        if method != "GET" and (access.public or access.also or kind_of(access.action)):
             await self._watch(exchange, request, headers)
         return body
 
     async def _watch(self, exchange: Exchange, request: Request, headers: Headers) -> None:
         """What is done from here on stands in the audit log: at once, or when it is known what it is."""
         access = request.access
+        action, resource = recorded_of(access)
+        if not action and not access.public:
+            return
         recorded = None if self._audit is None else Recorded(self._audit, exchange)
         if access.public:
             request.acts = partial(_act, recorded, request, headers)
         else:
-            await _act(recorded, request, headers, access.action, access.resource)
+            await _act(recorded, request, headers, action, resource)
 
     def _open_body(
         self, receive: Receive, headers: Headers, signed: Signed | None, access: Access
@@ -276,6 +291,8 @@ class GatewayApp:
             line = Line({"request_id": request_id}, "unexpected exception")
             logger.error(line, exc_info=error)
         if exchange.begun():
+            if isinstance(error, AccessError):
+                self._deny(scope, exchange, request_id, exchange.status, error)
             if expected:
                 said = f"failed after the response had begun: {type(error).__name__}: {error}"
                 logger.error(Line({"request_id": request_id}, said))
@@ -296,7 +313,8 @@ class GatewayApp:
         if response.status >= 500 and expected:
             said = f"{type(error).__name__}: {error}"
             logger.error(Line({"request_id": request_id}, said))
-        if response.status in DENIED:
+        # Credentials that are malformed or have expired are 400 to S3.
+        if response.status in DENIED or isinstance(error, AccessError):
             self._deny(scope, exchange, request_id, response.status, error)
         await _send_response(exchange, response)
 

@@ -1,17 +1,21 @@
 """The audit log: who changed what, and who was denied what.
 
-Two files for each process, in `audit/` of the data directory. `NODE.admin.jsonl` has what changes the
-store or its rules and is not the data of objects. Such a request writes two lines: `begun` is on the disk
+Three files for each process, in `audit/` of the data directory. `NODE.admin.jsonl` has what changes the
+store or its rules and is not the data of objects, and what lifts the protection of those: a legal hold that
+ends, a retention that is bypassed. Such a request writes two lines: `begun` is on the disk
 before anything of it is done, and `done`, with its status, before the client has its answer. So there is
 no change without a line, whatever crashes; who finds `begun` alone knows that the outcome is not known.
 What cannot be written down is not done: it is refused with 503 until the file takes lines again. Reading,
 and reading and writing of objects, go on.
 
 Temporary credentials leave nothing behind in the store, and some of them anybody may ask for: of these
-only `done` is written, and only if they were given; if it cannot be, they are not given.
+only `done` is written, and only if they were given; if it cannot be, they are not given. Whoever has a key
+gets as many as they like, so these lines are in a file of their own, `NODE.credentials.jsonl`: they push no
+change out.
 
-`NODE.denied.jsonl` has every request that was answered 401 or 403. Anybody can make such lines, so they
-are in a file of their own, so many in a second and no more, and written within a second.
+`NODE.denied.jsonl` has every request that was answered 401 or 403, or whose credentials were refused in
+another way. Anybody can make such lines, so they are in a file of their own, so many in a second and no
+more, and written within a second.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from objectio.abc.api import Identity
+from objectio.abc.api import Access, Identity
 from objectio.abc.metrics import Counter, Metrics, NullMetrics
 from objectio.errors import AccessError, ObjectIOError, Unavailable
 from objectio.gateway.auditfile import AuditFile, encode_line, timestamp
@@ -56,15 +60,15 @@ _CREDENTIALS: Final = frozenset(
         *("GetFederationToken", "GetSessionToken"),
     )
 )
-# The data of objects, their tags and locks among them.
+BYPASS: Final = "s3:BypassGovernanceRetention"
+# The data of objects, and their tags. Of locks, what may only make them last longer.
 _DATA: Final = frozenset(
     f"s3:{action}"
     for action in (
         *("PutObject", "DeleteObject", "DeleteObjectVersion", "AbortMultipartUpload"),
         *("PutObjectTagging", "PutObjectVersionTagging"),
         *("DeleteObjectTagging", "DeleteObjectVersionTagging"),
-        *("PutObjectRetention", "PutObjectLegalHold", "BypassGovernanceRetention"),
-        *("RestoreObject", "PreflightRequest"),
+        *("PutObjectRetention", "RestoreObject", "PreflightRequest"),
     )
 )
 
@@ -77,6 +81,16 @@ def kind_of(action: str) -> Kind:
     if action in _DATA or action.partition(":")[2].startswith(_READS):
         return ""
     return "change"
+
+
+def recorded_of(access: Access) -> tuple[str, str]:
+    """The action and resource of a request that are written down; "" for none."""
+    if kind_of(access.action):
+        return access.action, access.resource
+    for wanted in access.also:
+        if wanted.action == BYPASS:
+            return wanted.action, wanted.resource
+    return "", ""
 
 
 def describe(
@@ -141,7 +155,11 @@ class Audit:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="audit")
         settings = {"bytes_max": file_bytes_max, "files_max": files_max}
         self._admin = _Writer(AuditFile(directory, f"{node}.admin", **settings), self._executor)
+        self._given = _Writer(
+            AuditFile(directory, f"{node}.credentials", **settings), self._executor
+        )
         self._denied = _Writer(AuditFile(directory, f"{node}.denied", **settings), self._executor)
+        self._writers = {"admin": self._admin, "credentials": self._given, "denied": self._denied}
         self._limit = _Limit(denied_per_second_max)
         self._clock = clock
         self._collected: list[bytes] = []
@@ -152,7 +170,7 @@ class Audit:
         self._show(NullMetrics() if metrics is None else metrics)
 
     def _show(self, metrics: Metrics) -> None:
-        for file, writer in (("admin", self._admin), ("denied", self._denied)):
+        for file, writer in self._writers.items():
             writer.lines = metrics.counter(
                 "objectio_audit_lines_total", "Lines of the audit log that were written.", file=file
             )
@@ -163,12 +181,12 @@ class Audit:
         metrics.gauge_function(
             "objectio_audit_failed",
             "1 while the audit log cannot be written, and every change is refused.",
-            lambda: int(self._admin.failed),
+            lambda: int(self._admin.failed or self._given.failed),
         )
 
     async def start(self) -> None:
         """A file that cannot be opened now is opened by who writes to it."""
-        for writer in (self._admin, self._denied):
+        for writer in self._writers.values():
             await writer.start()
 
     async def stop(self) -> None:
@@ -180,7 +198,7 @@ class Audit:
         await asyncio.gather(*self._flushing)
         self._flush()
         await asyncio.gather(*self._flushing)
-        for writer in (self._admin, self._denied):
+        for writer in self._writers.values():
             await writer.stop()
         self._executor.shutdown(wait=True)
 
@@ -189,16 +207,17 @@ class Audit:
     async def begin(self, kind: Kind, facts: Facts) -> None:
         """Before anything is done. Raises `Unavailable`: then nothing may be."""
         if kind == "change":
-            await self._write("begun", facts)
+            await self._write(self._admin, "begun", facts)
 
-    async def end(self, facts: Facts, status: int, code: str) -> None:
-        await self._write("done", {**facts, "status": status, "code": code})
+    async def end(self, kind: Kind, facts: Facts, status: int, code: str) -> None:
+        writer = self._given if kind == "credentials" else self._admin
+        await self._write(writer, "done", {**facts, "status": status, "code": code})
 
-    async def _write(self, event: str, facts: Facts) -> None:
+    async def _write(self, writer: _Writer, event: str, facts: Facts) -> None:
         line = self._line(event, facts)
         try:
             async with asyncio.timeout(WRITE_SECONDS_MAX):
-                await self._admin.append(line)
+                await writer.append(line)
         except OSError:  # TimeoutError is one
             raise Unavailable(
                 "The audit log cannot be written, so nothing is changed: make room for it, or see the "
@@ -279,7 +298,7 @@ class Recorded:
     async def _start(self, message: Any, kind: Kind) -> None:
         status = message["status"]
         try:
-            await self._audit.end(self._facts, status, code_of(self._exchange.failure))
+            await self._audit.end(kind, self._facts, status, code_of(self._exchange.failure))
         except Unavailable:
             if kind == "credentials":
                 raise

@@ -116,13 +116,52 @@ def test_who_changes_what(start):
         ("iam:CreateUser", 200),
         ("iam:PutUserPolicy", 200),
         ("iam:CreateAccessKey", 200),
-        ("sts:GetSessionToken", 200),
         ("iam:DeleteUser", 404),
     ]
     by = {each["action"]: each for each in lines(server)}
     assert by["iam:CreateUser"]["resource"] == "arn:aws:iam::000000000000:user/alice"
-    assert by["sts:GetSessionToken"]["identity"] == "arn:aws:iam::000000000000:user/alice"
-    assert by["sts:GetSessionToken"]["access_key"] == alice[0]
+    (given,) = lines(server, "credentials")
+    assert (given["event"], given["action"]) == ("done", "sts:GetSessionToken")
+    assert given["identity"] == "arn:aws:iam::000000000000:user/alice"
+    assert given["access_key"] == alice[0]
+
+
+def test_who_lifts_a_lock(start):
+    """What makes a lock last longer is data, as the object is."""
+    server = start()
+    s3 = client(server, "s3")
+    s3.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
+    lock = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": "2098-01-01T00:00:00Z"}
+    versions = {}
+    for key in ("a", "b", "c"):
+        versions[key] = s3.put_object(Bucket="locked", Key=key, Body=b"x", **lock)["VersionId"]
+    longer = {"Mode": "GOVERNANCE", "RetainUntilDate": "2099-01-01T00:00:00Z"}
+    s3.put_object_retention(Bucket="locked", Key="a", Retention=longer)
+    s3.put_object_legal_hold(Bucket="locked", Key="a", LegalHold={"Status": "ON"})
+    before = len(lines(server))
+    s3.put_object_legal_hold(Bucket="locked", Key="a", LegalHold={"Status": "OFF"})
+    shorter = longer | {"RetainUntilDate": "2097-01-01T00:00:00Z"}
+    bypass = {"BypassGovernanceRetention": True}
+    s3.put_object_retention(Bucket="locked", Key="a", Retention=shorter, **bypass)
+    s3.delete_object(Bucket="locked", Key="a", VersionId=versions["a"], **bypass)
+    s3.delete_objects(
+        Bucket="locked",
+        Delete={"Objects": [{"Key": key, "VersionId": versions[key]} for key in "bc"]},
+        **bypass,
+    )
+    lifted, where = "s3:BypassGovernanceRetention", "arn:aws:s3:::locked"
+    assert [
+        (each["event"], each["action"], each["resource"]) for each in lines(server)[before:]
+    ] == [
+        (event, action, resource)
+        for action, resource in (
+            ("s3:PutObjectLegalHold", f"{where}/a"),
+            (lifted, f"{where}/a"),
+            (lifted, f"{where}/a"),
+            (lifted, where),
+        )
+        for event in ("begun", "done")
+    ]
 
 
 def test_who_is_denied(start):

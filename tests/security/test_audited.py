@@ -11,8 +11,10 @@ DATA = {
     *("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:AbortMultipartUpload"),
     *("s3:PutObjectTagging", "s3:PutObjectVersionTagging"),
     *("s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging"),
-    *("s3:PutObjectRetention", "s3:PutObjectLegalHold"),
+    "s3:PutObjectRetention",
 }
+HANDLED = {"s3:PutObjectLegalHold"}
+"""The handler says so, for it knows whether a hold ends."""
 
 
 def test_all_of_s3_but_the_data_of_objects():
@@ -26,7 +28,7 @@ def test_all_of_s3_but_the_data_of_objects():
     }
     assert len(actions) > 30
     assert {action for action in actions if not kind_of(action)} == DATA
-    for action in actions.keys() - DATA:
+    for action in actions.keys() - DATA - HANDLED:
         # The gate knows what it is before the handler is called, so its line is there before.
         assert not actions[action].public, action
         assert not actions[action].late, action

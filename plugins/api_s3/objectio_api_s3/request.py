@@ -209,6 +209,12 @@ class Call:
             return False
         return True
 
+    async def acts(self, action: str) -> None:
+        """Before it does something that the audit log is to have, though its operation need not be there.
+        Raises `Unavailable`: then it may not be done."""
+        if self.request.acts is not None:
+            await self.request.acts(action, arn(self.op.bucket, self.op.key or None))
+
     async def read_document(self) -> bytes:
         """The XML that was sent, compared with its checksum if it has one. Content-MD5 or a
         checksum is nowhere demanded: SDKs differ in which they send."""

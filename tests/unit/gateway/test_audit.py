@@ -24,7 +24,7 @@ class AdminFrontEnd:
 
     def make(self, world):
         front_end = world.EchoFrontEnd()
-        classify = front_end.classify
+        classify, front_end.also = front_end.classify, ()
 
         def classify_action(scope):
             access = classify(scope)
@@ -32,7 +32,9 @@ class AdminFrontEnd:
             if ":" not in path:
                 return access
             action = path.rpartition("/")[2]
-            return Access(action, f"arn:{path}", public=path.startswith("/public"), service="iam")
+            public = path.startswith("/public")
+            also = front_end.also
+            return Access(action, f"arn:{path}", also=also, public=public, service="iam")
 
         front_end.classify = classify_action
         return front_end
@@ -139,6 +141,7 @@ KINDS = {
             "admin:CreateToken",
             "sns:CreateTopic",
         ),
+        *("s3:BypassGovernanceRetention", "s3:PutObjectLegalHold"),
         *("made:Up", "s3:MadeUp", "MadeUp"),
     ],
     "credentials": ["sts:AssumeRole", "sts:GetSessionToken", "sts:AssumeRoleWithWebIdentity"],
@@ -290,15 +293,16 @@ async def test_credentials_are_given_only_with_a_line(kit, fails):
         assert answer.status == 503
         assert b"credentials" not in answer.body
         kit.mend_it()
-        assert kit.lines() == []
+        assert kit.lines() == kit.lines("credentials") == []
         return
     assert answer.body == b"credentials"
-    (done,) = kit.lines()
+    (done,) = kit.lines("credentials")
+    assert kit.lines() == []  # whoever has a key can make such lines, which push no change out
     assert (done["event"], done["action"]) == ("done", "sts:AssumeRoleWithWebIdentity")
     assert done["identity"] == "*"
     status = 400
     await kit.act(b"/public/sts:Request", by=None)
-    assert len(kit.lines()) == 1
+    assert len(kit.lines("credentials")) == 1
 
 
 async def test_an_action_that_stands_in_the_body(kit):
@@ -339,6 +343,58 @@ async def test_denials(kit):
     assert len({each["request_id"] for each in found}) == 6
     assert kit.lines() == []
     assert world.canary not in str(kit.lines("denied"))
+
+
+async def test_credentials_that_are_refused_otherwise_are_denials_too(kit):
+    """S3 answers 400 to a token that has expired or is none, and to a signature that is malformed."""
+    world = kit.world
+    session = [(b"x-amz-security-token", b"canary")]
+    for headers in (session, [(b"authorization", b"Bearer canary")], [(b"authorization", b"x")]):
+        answer = await kit.client.call(
+            by=world.root if headers is session else None, headers=headers
+        )
+        assert answer.status in (400, 403)
+    found = await kit.denied(3)
+    assert found[0]["code"] == "InvalidToken"
+    assert {each["identity"] for each in found} == {"*"}
+    assert "canary" not in str(found)
+
+
+async def test_a_page_that_says_denied_is_a_denial(kit):
+    async def show(scope, receive, send):
+        await send({"type": "http.response.start", "status": 403, "headers": []})
+        await send({"type": "http.response.body", "body": b"<h1>Forbidden</h1>"})
+
+    kit.front_end.responses[b"/b/k"] = show
+    assert (await kit.client.call()).status == 403
+    (line,) = await kit.denied(1)
+    assert (line["action"], line["status"], line["code"]) == ("s3:GetObject", 403, "AccessDenied")
+
+
+async def test_what_is_denied_after_the_answer_began(kit):
+    async def begin(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b" ", "more_body": True})
+        raise AccessDenied("no", action="s3:GetObject", resource="arn:aws:s3:::b/k")
+
+    kit.front_end.responses[b"/b/k"] = begin
+    with pytest.raises(AccessDenied):
+        await kit.client.call()
+    (line,) = await kit.denied(1)
+    assert (line["resource"], line["status"]) == ("arn:aws:s3:::b/k", 200)
+
+
+async def test_a_lock_that_is_bypassed_is_a_change(kit):
+    """Though it is the data of objects that goes: it was not to go yet."""
+    kit.front_end.also = [Wanted("s3:BypassGovernanceRetention", "arn:aws:s3:::b/k", "v")]
+    assert (await kit.act(b"/s3:DeleteObjectVersion")).status == 200
+    begun, done = kit.lines()
+    assert (begun["event"], done["event"], done["status"]) == ("begun", "done", 200)
+    assert begun["action"] == "s3:BypassGovernanceRetention"
+    assert begun["resource"] == "arn:aws:s3:::b/k"
+    kit.front_end.also = [Wanted("s3:PutObjectAcl", "arn:aws:s3:::b/k")]
+    await kit.act(b"/s3:PutObject", method="PUT")
+    assert len(kit.lines()) == 2
 
 
 async def test_what_was_denied_of_a_request_that_went_on(kit):

@@ -60,6 +60,8 @@ async def put_object_retention(call: Call) -> Reply:
         locks.check_change(info.attributes.retention, new, bypass=bypass)
         return replace(info.attributes, retention=new)
 
+    if bypass:
+        await call.acts("s3:BypassGovernanceRetention")
     return await _change(call, change)
 
 
@@ -74,4 +76,6 @@ async def put_object_legal_hold(call: Call) -> Reply:
     values = {**permissions.conditions(op), **permissions.hold_values(held)}
     await call.require("s3:PutObjectLegalHold", lambda: values, version_id=op.version_id)
     await _check_bucket(call)
+    if not held:
+        await call.acts("s3:PutObjectLegalHold")
     return await _change(call, lambda info: replace(info.attributes, legal_hold=held))
