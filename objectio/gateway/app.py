@@ -72,6 +72,7 @@ _REQUEST_ID_STEP: Final = 0x9E3779B97F4A7C15  # odd, so that all 2^64 ids come b
 _REQUEST_ID_MASK: Final = (1 << 64) - 1
 _RESERVED: Final = HEALTH_PATHS | {b"/metrics"}
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
+_PASSED_ON: Final = frozenset((b"forwarded", b"via", b"x-forwarded-for", b"x-real-ip"))
 _INTERNAL_ERROR: Final = "We encountered an internal error. Please try again."
 
 
@@ -379,9 +380,12 @@ def _headers_of(scope: Scope) -> Headers:
 
 
 def _is_near(scope: Scope) -> bool:
-    """Whether the client is on this machine."""
+    """Whether the client is on this machine, and no proxy that is there and asks for another."""
     client = scope.get("client")
-    return _is_on_socket(scope) if client is None else client[0] in _LOOPBACK
+    if client is None:
+        return _is_on_socket(scope)
+    passed_on = any(name in _PASSED_ON for name, _ in scope["headers"])
+    return client[0] in _LOOPBACK and not passed_on
 
 
 def _is_on_socket(scope: Scope) -> bool:

@@ -7,7 +7,8 @@ Theory of operation:
 - What cannot be asked (the process with the metadata is gone) is said to be unknown, and is compared with
   what was known last when it comes back.
 - A listener has a bounded queue, and the time to hand something to its client is bounded: one that does
-  not read is cut off, and costs the others nothing. There are so many listeners at most.
+  not read is cut off, and costs the others nothing. There are so many listeners at most, and of one
+  identity not all of them.
 - A listener ends after `STREAM_SECONDS_MAX`, for its client to prove again who it is, and when the server
   stops, which does not wait for it.
 """
@@ -38,6 +39,8 @@ HEARTBEAT_SECONDS: Final = 15.0
 STREAM_SECONDS_MAX: Final = 900.0
 SEND_SECONDS_MAX: Final = 10.0
 LISTENERS_MAX: Final = 32
+LISTENERS_OF_ONE_MAX: Final = 16
+"""Of one user, role or root: whoever may listen does not keep all others from it."""
 QUEUE_MAX: Final = 1_000
 _LAST_SECONDS: Final = 1.0
 """What a client that is sent something gets at the end."""
@@ -56,7 +59,8 @@ _log: Final = logging.getLogger("objectio.api.admin")
 class Listener:
     """What one client is still to be sent. An asynchronous iterator of frames."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, whose: str) -> None:
+        self.whose = whose
         self._watch = watch
         self._queue: deque[bytes] = deque()
         self._wake = asyncio.Event()
@@ -144,13 +148,15 @@ class Watch:
     def listeners(self) -> int:
         return len(self._listeners)
 
-    def listen(self) -> Listener:
+    def listen(self, whose: str = "") -> Listener:
         """Raises `Unavailable` where there are too many already, or the server stops."""
         if not self._sources:
             raise OperationNotImplemented("no part of this node manages storage", reason=ELSEWHERE)
         if self._stopped or len(self._listeners) >= LISTENERS_MAX:
             raise Unavailable("nobody else may listen now", reason="listeners")
-        listener = Listener(self)
+        if sum(each.whose == whose for each in self._listeners) >= LISTENERS_OF_ONE_MAX:
+            raise Unavailable("so many listen for you already", reason="listeners")
+        listener = Listener(self, whose)
         self._listeners.add(listener)
         if self._looked:
             self._tell_state(listener)
@@ -262,7 +268,7 @@ async def _ask(part: Part, source: Source) -> Any:
 
 
 async def listen(watch: Watch, order: Order) -> Listener:
-    return watch.listen()
+    return watch.listen(order.identity.role_arn or order.identity.arn)
 
 
 async def send_events(listener: Listener, request_id: str, receive: Receive, send: Send) -> None:

@@ -393,6 +393,18 @@ async def test_who_does_not_read_is_cut_off_and_costs_the_others_nothing(
     await normal.close()
 
 
+async def test_one_does_not_keep_all_others_from_listening(changing):
+    watched = Served(changing).watch
+    for _ in range(watch.LISTENERS_OF_ONE_MAX):
+        listener = watched.listen("arn:one")
+    with pytest.raises(errors.Unavailable):
+        watched.listen("arn:one")
+    others = [watched.listen("arn:other") for _ in range(5)]
+    listener.close()
+    assert watched.listen("arn:one").whose == "arn:one"
+    assert len(others) == 5
+
+
 async def test_who_takes_nothing_for_long_is_cut_off(changing):
     served = Served(changing)
     served.watch.send_seconds_max = 0.05

@@ -133,6 +133,9 @@ async def test_metrics_only_for_loopback_unless_public(make_client):
     answer = await client.send("GET", b"/metrics", b"", host, [b""])
     assert (answer.status, answer.body) == (200, b"accepted text/html")
     assert (await client.send("GET", b"/metrics", b"", host, [b""], **far)).status == 403
+    for name in (b"x-forwarded-for", b"forwarded", b"via", b"x-real-ip"):
+        passed_on = [*host, (name, b"127.0.0.1")]  # by a proxy here, whoever asked it
+        assert (await client.send("GET", b"/metrics", b"", passed_on, [b""])).status == 403
     public = make_client(exporter=TextExporter(), metrics_public=True)
     assert (await public.send("GET", b"/metrics", b"", host, [b""], **far)).status == 200
     without = make_client()
