@@ -8,7 +8,9 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.error
@@ -20,6 +22,7 @@ import yaml
 
 from objectio.testing.cluster import LocalServer
 from objectio.testing.roles import RoleProcess, free_ports, health, wait_for
+from objectio.testing.tls import make_certificate
 
 for needed in ("objectio_api_s3", "objectio_kv_lmdb"):
     pytest.importorskip(needed, reason=f"{needed} is not installed")
@@ -74,7 +77,7 @@ def processes(tmp_path):
         yield found, ports
 
 
-def connected(endpoint, access_key, secret_key):
+def connected(endpoint, access_key, secret_key, **more):
     boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
     s3 = boto3.client(
         "s3",
@@ -82,6 +85,7 @@ def connected(endpoint, access_key, secret_key):
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
         region_name="us-east-1",
+        **more,
     )
     return contextlib.closing(s3)
 
@@ -182,7 +186,7 @@ class Pod:
             elif source:
                 self.env[variable["name"]] = POD_KEYS[source["secretKeyRef"]["key"]]
             else:
-                self.env[variable["name"]] = variable["value"]
+                self.env[variable["name"]] = variable["value"].replace("/tls/", f"{keys}/")
         words = map(self._here, [*entry_point(role), *self.container["args"]])
         self.process = RoleProcess(directory, self.name, *words, env=self.env)
 
@@ -201,10 +205,11 @@ class Pod:
     def probe(self, kind):
         """The status that the kubelet gets; 0 if nobody answers."""
         asked = self.container[kind]["httpGet"]
-        assert asked["port"] == "http"
-        url = f"http://127.0.0.1:{self.http_port}{asked['path']}"
+        assert asked["port"] == asked["scheme"].lower()
+        url = f"{asked['port']}://127.0.0.1:{self.http_port}{asked['path']}"
+        unverified = ssl._create_unverified_context()  # as the kubelet's
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=10, context=unverified) as answer:
                 return answer.status
         except urllib.error.HTTPError as error:
             with error:
@@ -235,15 +240,19 @@ def make_keys(directory):
 
 
 @pytest.mark.slow
-def test_the_chart_makes_a_store(tmp_path):
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_chart_makes_a_store(tmp_path, scheme):
     chart = load_chart()
-    objects = chart.Chart().objects()
+    secret = "store-tls" if scheme == "https" else ""
+    objects = chart.Chart(tls__secretName=secret).objects()
     specs = {role: objects[place]["spec"] for role, place in chart.WORKLOADS.items()}
     counts = {role: spec["replicas"] for role, spec in specs.items()}
     assert counts == {"meta": 1, "osd": 6, "gateway": 2}
     names = [f"store-{role}-{n}" for role, count in counts.items() for n in range(count)]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     keys = make_keys(tmp_path / "keys")
+    authority = make_certificate(keys / "tls.crt")
+    shutil.copy(authority, keys / "tls.key")
     pods = {}
     with contextlib.ExitStack() as stack:
         for role, count in counts.items():
@@ -265,11 +274,11 @@ def test_the_chart_makes_a_store(tmp_path):
                     START_SECONDS_MAX,
                     logs,
                 )
-        first, second = (f"http://127.0.0.1:{ports[f'store-gateway-{n}']}" for n in range(2))
-        with connected(first, *POD_KEYS.values()) as s3:
+        first, second = (f"{scheme}://127.0.0.1:{ports[f'store-gateway-{n}']}" for n in range(2))
+        with connected(first, *POD_KEYS.values(), verify=str(authority)) as s3:
             s3.create_bucket(Bucket="charted")
             s3.put_object(Bucket="charted", Key="key", Body=b"x" * 100_000)
-        with connected(second, *POD_KEYS.values()) as s3:
+        with connected(second, *POD_KEYS.values(), verify=str(authority)) as s3:
             assert s3.get_object(Bucket="charted", Key="key")["Body"].read() == b"x" * 100_000
         # Without the metadata gateways get no requests, and nobody starts them anew for it.
         pods["store-meta-0"].process.kill()

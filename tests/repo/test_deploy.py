@@ -56,9 +56,9 @@ def check_environment(variables):
     """Every variable of ours is a setting with an allowed value, or one of the reserved ones."""
     ours = {name: str(value) for name, value in variables.items() if name.startswith("OBJECTIO_")}
     known = {name: value for name, value in ours.items() if name not in RESERVED}
+    config = load_config(None, env=known)
     for name, value in known.items():
         section, _, key = name.removeprefix("OBJECTIO_").lower().partition("_")
-        config = load_config(None, env={name: value})
         found = getattr(getattr(config, section), key)
         assert str(found).lower() == value, f"{name}={value} is {found}"
     return ours
@@ -274,6 +274,8 @@ class Chart:
         if path == ".":
             return dot
         words = path.strip(".").split(".")
+        if isinstance(dot, dict) and words[0] in dot:
+            return dot[words[0]]
         if words[0] == "Values":
             value = self.values
             for word in words[1:]:
@@ -288,8 +290,10 @@ class Chart:
         value, *pipes = (part.strip() for part in expression.split("|"))
         words = value.split()
         if words[0] == "include":
-            assert words[2] == "."
-            result = self.render(self.defined[words[1].strip('"')], dot)
+            given = re.findall(r'"([^"]*)"', value)[1:]
+            assert words[2] == "." or (words[2] == "(dict" and given)
+            below = dict(zip(given[::2], given[1::2], strict=True)) or dot
+            result = self.render(self.defined[words[1].strip('"')], below)
         elif words[0] == "toYaml":
             result = yaml.safe_dump(self.look_up(words[1], dot)).strip()
         else:
@@ -306,11 +310,11 @@ class Chart:
         return str(result)
 
     def render(self, text, dot=None):
-        block = re.compile(r"\s*\{\{- (with|if) (\S+) \}\}(.*?)\s*\{\{- end \}\}", re.DOTALL)
+        block = re.compile(r"\s*\{\{- (with|if|if not) (\S+) \}\}(.*?)\s*\{\{- end \}\}", re.DOTALL)
 
         def choose(match):
             value = self.look_up(match[2], dot)
-            if not value:
+            if bool(value) == (match[1] == "if not"):
                 return ""
             return self.render(match[3], value if match[1] == "with" else dot)
 
@@ -354,7 +358,10 @@ def test_the_chart_makes_what_it_should():
 
 def test_every_value_is_used():
     chart = Chart(
-        monitoring__podMonitor=True, osd__storage__className="a", meta__storage__className="b"
+        monitoring__podMonitor=True,
+        osd__storage__className="a",
+        meta__storage__className="b",
+        tls__secretName="c",
     )
     chart.objects()
     chart.render((CHART / "templates/NOTES.txt").read_text())
@@ -369,9 +376,10 @@ def test_every_value_is_used():
     assert set(leaves(chart.values, ".Values")) == chart.asked
 
 
+@pytest.mark.parametrize("secret", ["", "store-tls"])
 @pytest.mark.parametrize("role", WORKLOADS)
-def test_a_pod_runs_one_of_our_commands(role):
-    objects = Chart().objects()
+def test_a_pod_runs_one_of_our_commands(role, secret):
+    objects = Chart(tls__secretName=secret).objects()
     spec = objects[WORKLOADS[role]]["spec"]
     labels = spec["template"]["metadata"]["labels"]
     assert spec["selector"]["matchLabels"].items() <= labels.items()
@@ -381,11 +389,17 @@ def test_a_pod_runs_one_of_our_commands(role):
     args = parse([*entry, *container["args"]])
     names = {variable["name"] for variable in container["env"]}
     assert set(re.findall(r"\$\((\w+)\)", " ".join(container["args"]))) <= names
-    check_environment({each["name"]: each.get("value", "x") for each in container["env"]})
+    environment = {each["name"]: each.get("value", "x") for each in container["env"]}
+    check_environment(environment)
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    http = "https" if secret and role == "gateway" else "http"
+    probes = [value["httpGet"] for key, value in container.items() if key.endswith("Probe")]
+    assert {(each["port"], each["scheme"]) for each in probes} == {(http, http.upper())}
+    files = {name for name in environment if "_TLS_" in name}
+    assert bool(files) == ("tls" in {each["name"] for each in pod["volumes"]}) == (http == "https")
     assert int(args.listen.rpartition(":")[2]) in ports.values()
     if role == "gateway":
-        assert ports["http"] == int(args.listen.rpartition(":")[2])
+        assert ports[http] == int(args.listen.rpartition(":")[2])
     else:
         assert ports["http"] == int(args.metrics_listen.rpartition(":")[2])
     if role != "meta":
@@ -399,9 +413,10 @@ def test_a_pod_runs_one_of_our_commands(role):
     assert pod["securityContext"]["runAsNonRoot"] is True
 
 
+@pytest.mark.parametrize("secret", ["", "store-tls"])
 @pytest.mark.parametrize(("service", "role"), [("-meta", "meta"), ("-osd", "osd"), ("", "gateway")])
-def test_a_service_leads_to_its_pods(service, role):
-    objects = Chart().objects()
+def test_a_service_leads_to_its_pods(service, role, secret):
+    objects = Chart(tls__secretName=secret).objects()
     spec = objects["Service", f"store{service}"]["spec"]
     template = objects[WORKLOADS[role]]["spec"]["template"]
     assert spec["selector"].items() <= template["metadata"]["labels"].items()

@@ -28,6 +28,7 @@ CHOICES = {
         "meta.storage.className": "slow",
         "osd.storage.className": "fast",
         "osd.replicas": 12,
+        "tls.secretName": "store-tls",
         "shape": "8+4",
     },
 }

@@ -56,16 +56,16 @@ volumeMounts:
 
 {{- define "objectio.probes" -}}
 startupProbe:
-  httpGet: {path: /health/live, port: http}
+  httpGet: {path: /health/live, port: {{ .port }}, scheme: {{ .scheme }}}
   periodSeconds: 5
   failureThreshold: 120
 readinessProbe:
-  httpGet: {path: /health/ready, port: http}
+  httpGet: {path: /health/ready, port: {{ .port }}, scheme: {{ .scheme }}}
   periodSeconds: 5
   timeoutSeconds: 3
 # A process that is busy is slow to answer, and none the better for a new start.
 livenessProbe:
-  httpGet: {path: /health/live, port: http}
+  httpGet: {path: /health/live, port: {{ .port }}, scheme: {{ .scheme }}}
   periodSeconds: 20
   timeoutSeconds: 10
   failureThreshold: 6
