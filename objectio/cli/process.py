@@ -107,6 +107,13 @@ class Signals:
         return self._follows_terminal and not _has_terminal()
 
 
+def outlast_early_reloads() -> None:
+    """Whoever asks for certificates to be read again before there are `Signals` must not end the process
+    thereby: they are read later anyway. With a terminal, SIGHUP says that it was closed."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL and not _has_terminal():
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+
+
 def _has_terminal() -> bool:
     try:
         os.close(os.open(TERMINAL, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))

@@ -19,6 +19,7 @@ from objectio.cli.osd import parse_size
 from objectio.cli.process import (
     DATA_DIR,
     add_supervised_arguments,
+    outlast_early_reloads,
     run_node,
     where_credentials_are,
 )
@@ -76,6 +77,7 @@ class _Role(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
+        outlast_early_reloads()
         config = self.configure(parsed_args)
         run_node(config, plugins_for(config), parsed_args, self.describe, self.app.stdout)
 

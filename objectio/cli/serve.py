@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from objectio.cli.command import Command
 from objectio.cli.config import add_config_arguments, plugins_for
-from objectio.cli.process import DATA_DIR, run_node, set_up_logging, where_credentials_are
+from objectio.cli.process import (
+    DATA_DIR,
+    outlast_early_reloads,
+    run_node,
+    set_up_logging,
+    where_credentials_are,
+)
 
 if TYPE_CHECKING:
     from objectio.config import Config
@@ -58,6 +64,7 @@ class Serve(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         from objectio.errors import ConfigError
 
+        outlast_early_reloads()
         workers, osd_processes = parsed_args.workers or 0, parsed_args.osd_processes
         if workers < 0 or (osd_processes is not None and (osd_processes < 1 or not workers)):
             raise ConfigError(

@@ -301,6 +301,30 @@ NOTHING = "there are no certificates to be read anew"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "1")], ids=["one", "workers"])
+def test_a_reload_during_the_start_ends_nothing(tmp_path, arguments):
+    server = LocalServer(tmp_path / "data", tls=True, arguments=arguments)
+    make_certificate(server.ca_file)
+    words = server.command()
+    with (
+        server.log_path.open("wb") as log,
+        subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        ) as process,
+    ):
+        try:
+            begun = server.data_dir / "objectio.toml"
+            wait_for(begun.exists, "it begins", tail=server.log_tail)
+            while "ObjectIO serves" not in server.log_text():
+                assert process.poll() is None, server.log_text()
+                process.send_signal(signal.SIGHUP)
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "1")], ids=["one", "workers"])
 def test_a_terminal_that_is_closed_leaves_no_server_behind(tmp_path, arguments):
     with on_a_terminal(tmp_path, *arguments) as (process, terminal, server):
         process.send_signal(signal.SIGHUP)
