@@ -56,6 +56,7 @@ def run_node(
         _freeze()
 
     uvloop.run(_run(config, plugins, _given_parts(config, args), ready))
+    outlast_late_reloads()
 
 
 async def _run(
@@ -112,6 +113,11 @@ def outlast_early_reloads() -> None:
     thereby: they are read later anyway. With a terminal, SIGHUP says that it was closed."""
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL and not _has_terminal():
         signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+
+
+def outlast_late_reloads() -> None:
+    """All is stopped, and the event loop has given the signal back: it would make a failure of the end."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _has_terminal() -> bool:

@@ -83,7 +83,7 @@ def _supervise(
 ) -> None:
     import asyncio
 
-    from objectio.cli.process import Signals
+    from objectio.cli.process import Signals, outlast_late_reloads
     from objectio.config import check_drivers
     from objectio.runtime.supervisor import supervise
 
@@ -100,6 +100,7 @@ def _supervise(
         await supervise(config, workers, osd_processes, signals.stop, ready, signals.renew)
 
     asyncio.run(run())
+    outlast_late_reloads()
 
 
 def _configure(args: argparse.Namespace) -> tuple[Config, Plugins]:

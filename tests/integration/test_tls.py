@@ -301,27 +301,29 @@ NOTHING = "there are no certificates to be read anew"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "1")], ids=["one", "workers"])
-def test_a_reload_during_the_start_ends_nothing(tmp_path, arguments):
+def test_a_reload_during_the_start_or_the_end_ends_nothing(tmp_path, arguments):
     server = LocalServer(tmp_path / "data", tls=True, arguments=arguments)
     make_certificate(server.ca_file)
-    words = server.command()
-    with (
-        server.log_path.open("wb") as log,
-        subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        ) as process,
-    ):
-        try:
-            begun = server.data_dir / "objectio.toml"
-            wait_for(begun.exists, "it begins", tail=server.log_tail)
-            while "ObjectIO serves" not in server.log_text():
-                assert process.poll() is None, server.log_text()
-                process.send_signal(signal.SIGHUP)
-                time.sleep(0.01)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
-        finally:
-            process.kill()
+    with server.log_path.open("wb") as log:
+        options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        process = subprocess.Popen(server.command(), start_new_session=True, **options)
+
+    def ends():
+        process.send_signal(signal.SIGHUP)
+        return process.poll() is not None
+
+    try:
+        wait_for((server.data_dir / "objectio.toml").exists, "it begins", tail=server.log_tail)
+        wait_for(lambda: ends() or "ObjectIO serves" in server.log_text(), "it serves")
+        assert process.poll() is None, server.log_text()
+        process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 30
+        while not ends() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "1")], ids=["one", "workers"])
