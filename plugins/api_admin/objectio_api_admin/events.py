@@ -8,7 +8,8 @@
 
 with its data in one line. The first is always `state`, and says how everything is; each further one says
 what has changed since. Of disks and nodes numbers are no change: they always do. Of a directory the
-capacity does, too, which is what its file system has left. Lines that begin with a colon are there to
+capacity does, too, which is what its file system has left. A rate alone is none either, nor the time that
+is left by it: long after the last byte it still sinks. Lines that begin with a colon are there to
 keep the connection; nothing is in them.
 
 The response ends after a quarter of an hour, so that nobody listens on who may not any more, and when the
@@ -180,7 +181,7 @@ def changes(before: Facts, now: Facts, make: Make) -> Iterator[Event]:
         "rebalance": RebalanceEvent,
     }
     for part, kind in kinds.items():
-        if part in now and now[part] != before.get(part):
+        if part in now and _without_rates(now[part]) != _without_rates(before.get(part)):
             yield make(kind, now=now[part])
     if (findings := now.get("findings")) is not None:
         former = before.get("findings", ())
@@ -223,6 +224,12 @@ def _pairs(
 ) -> Iterator[tuple[Any, _T | None, _T | None]]:
     for key in sorted(before.keys() | now.keys()):
         yield key, before.get(key), now.get(key)
+
+
+def _without_rates(status: Any) -> Any:
+    if not isinstance(status, RepairStatus | RebalanceStatus):
+        return status
+    return msgspec.structs.replace(status, bytes_per_second=0.0, seconds_left=None)
 
 
 def _differences(one: object, other: object, fields: Sequence[str]) -> list[str]:

@@ -464,6 +464,22 @@ def test_a_part_that_nothing_was_known_of_is_all_new():
     assert [fields["new"] for _, fields in made] == [[], [finding]]
 
 
+@pytest.mark.parametrize("part", ["repair", "rebalance"])
+async def test_a_rate_alone_is_no_change(part, admin):
+    status = await getattr(admin, part)()
+    sinks = replaced(status, bytes_per_second=status.bytes_per_second + 1, seconds_left=77.0)
+    moves = replaced(sinks, bytes_left=status.bytes_left + 1)
+    told = [
+        [fields["now"] for _, fields in events.changes({part: status}, {part: now}, _pair)]
+        for now in (sinks, moves)
+    ]
+    assert told == [[], [moves]]
+
+
+def _pair(kind, **fields):
+    return kind, fields
+
+
 def test_a_frame_has_its_data_in_one_line():
     event = events.ClusterEvent(id="a-1", time_ms=1, state="waiting", reason="a\nb\r\n", pool="")
     lines = events.frame(event).split(b"\n")
