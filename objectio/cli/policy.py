@@ -215,9 +215,10 @@ class PolicyDetach(_ToHolder):
 class PolicySimulate(Lister):
     """Show what policies would say to requests, without making them.
 
-    The policies are all that a user and its groups have, documents in files, or both together. Exit code
-    0 says that everything is allowed, 4 that something is not. Resources are taken as those of the
-    user's own account; the policy of a bucket counts if it is given.
+    The policies are all that a user and its groups have, documents in files, or both together. With --key:
+    what whoever signs with that access key may do, whose own policy must allow it, too. Exit code 0 says
+    that everything is allowed, 4 that something is not. Resources are taken as those of the user's own
+    account; the policy of a bucket counts if it is given.
     """
 
     need_sort_by_cliff = False
@@ -225,6 +226,7 @@ class PolicySimulate(Lister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("--user", default="", metavar="USER", help="the user's name")
+        parser.add_argument("--key", default="", metavar="KEY", help="an access key, of any user")
         parser.add_argument(
             "--document", action="append", default=[], metavar="FILE", help="a policy in JSON"
         )
@@ -253,10 +255,11 @@ class PolicySimulate(Lister):
         return code or (0 if self._all_allowed else EXIT_DENIED)
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[Row]]:
-        if not parsed_args.user and not parsed_args.document:
-            raise usage("say whose policies: --user USER, or --document FILE, or both")
+        if not (parsed_args.user or parsed_args.key or parsed_args.document):
+            raise usage("say whose policies: --user USER, --key KEY or --document FILE")
         said: dict[str, Any] = {
             "user": parsed_args.user,
+            "key": parsed_args.key,
             "documents": [read_document(file) for file in parsed_args.document],
             "actions": parsed_args.action,
             "resources": parsed_args.resource or ["*"],

@@ -159,24 +159,23 @@ class Accounts(Registry):
         _, _, holder = await self._key_holder(account, user)
         shown = holder.name if isinstance(holder, rows.UserRow) else ""
         found = await self._kv.aget_many([rows.key(name) for name in holder.keys])
-        decoded = [
-            (name, rows.decode_key(raw))
+        return [
+            _access_key(name, rows.decode_key(raw), shown)
             for name, raw in zip(holder.keys, found, strict=True)
             if raw is not None
         ]
-        return [
-            AccessKey(
-                access_key=name,
-                account=account,
-                user=shown,
-                active=row.active,
-                created_ms=row.created_ms,
-                policy=row.policy,
-                description=row.description,
-                expires_ms=row.expires_ms,
-            )
-            for name, row in decoded
-        ]
+
+    async def find_access_key(self, account: str, access_key: str) -> AccessKey:
+        what = f"key {access_key}"
+        _, row = await self._read(rows.key(access_key), rows.decode_key, what)
+        if row.account != account:
+            raise missing(what)
+        if not row.user:
+            return _access_key(access_key, row, "")
+        for user in await self._list(rows.of_account(rows.USERS, account), rows.decode_user):
+            if user.id == row.user:
+                return _access_key(access_key, row, user.name)
+        raise missing(what)
 
     def _check_limits(self, policy: str, description: str, expires_ms: int) -> None:
         if policy:
@@ -273,6 +272,19 @@ class Accounts(Registry):
             key.expires_ms,
         )
         return rows.key(key.access_key), rows.encode(row)
+
+
+def _access_key(name: str, row: rows.KeyRow, user: str) -> AccessKey:
+    return AccessKey(
+        access_key=name,
+        account=row.account,
+        user=user,
+        active=row.active,
+        created_ms=row.created_ms,
+        policy=row.policy,
+        description=row.description,
+        expires_ms=row.expires_ms,
+    )
 
 
 _SAID: Final = {

@@ -317,6 +317,10 @@ class IdentityAdmin(Protocol):
 
     async def list_access_keys(self, account: str, user: str) -> Sequence[AccessKey]: ...
 
+    async def find_access_key(self, account: str, access_key: str) -> AccessKey:
+        """Whosever it is in the account."""
+        ...
+
     async def update_access_key(
         self, account: str, user: str, access_key: str, *, active: bool
     ) -> None: ...

@@ -2,7 +2,8 @@
 
 A principal is asked about with the policies that it has, or that it would have. Resources are taken as
 those of its own account, and what operators manage as that of the root's. What stands at a resource
-(the policy of a bucket) counts if it is given.
+(the policy of a bucket) counts if it is given, and the limits of the key that is asked with if the identity
+has some.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from objectio.iam.evaluate import Question, evaluate
 from objectio.iam.policy import Asked, Lookup, Policy, Values
 
 OF_RESOURCE: Final = "the resource's policy"
+OF_KEY: Final = "the key's policy"
 ROOT_ONLY: Final = "only the root may"
 
 _ACTION: Final = re.compile(r"[A-Za-z0-9-]+:[A-Za-z0-9]+")
@@ -93,6 +95,8 @@ def _ask(
     answers = {name: policy.ask(asked) for name, policy in compiled.items()}
     if at is not None:
         answers[OF_RESOURCE] = at.ask(asked)
+    if identity.limits is not None and identity.limits.policy is not None:
+        answers[OF_KEY] = identity.limits.policy.ask(asked)
     denying = [name for name, answer in answers.items() if answer.denied]
     allowing = [name for name, answer in answers.items() if answer.allowed]
     decided = allowing if decision.allowed else denying
@@ -108,8 +112,11 @@ def _principal(identity: Identity, now: float) -> dict[str, Sequence[str]]:
         "aws:principalarn": (identity.arn,),
         "aws:principaltype": ("User",),
         "aws:userid": (identity.user_id,),
-        "aws:username": (identity.name,),
     }
+    if identity.is_account_root:
+        found["aws:principaltype"] = ("Account",)
+    else:
+        found["aws:username"] = (identity.name,)
     for key, value in identity.tags.items():
         found[f"aws:principaltag/{key.lower()}"] = (value,)
     return found

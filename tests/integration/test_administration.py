@@ -55,6 +55,14 @@ def test_a_user_may_what_policies_say_and_no_more(objectio, show, user, tmp_path
     objectio("object", "put", "annas", "key", "file", keys=ann, code=4)
     show("policy", "attach", "arn:aws:iam::aws:policy/readwrite", "--user", "ann@home")
     assert show(*asked, "--action", "s3:PutObject")[0]["policies"] == ["readwrite of user ann@home"]
+    (tmp_path / "narrow.json").write_text(
+        '{"Statement": [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]}'
+    )
+    key = show("key", "create", "ann@home", "--policy", "narrow.json")["access_key"]
+    asked = ("policy", "simulate", "--key", key, *asked[4:])
+    assert show(*asked, "--action", "s3:GetObject")[0]["policies"][-1] == "the key's policy"
+    show(*asked, "--action", "s3:PutObject", code=4)
+    show("key", "delete", "ann@home", key)
     objectio("object", "put", "annas", "key", "file", keys=ann)
     assert objectio("object", "get", "annas", "key", "-", keys=ann)[0] == "text"
     objectio("object", "delete", "annas", "key", keys=ann)

@@ -403,3 +403,22 @@ async def test_its_limits_hold_at_every_process(world, service, knows):
     world.clock += 60
     await there.directory.refresh(by.access_key, "")
     assert there.directory.lookup(by.access_key) is None
+
+
+@pytest.mark.parametrize("whose", ["user", "root"])
+async def test_what_the_simulator_says_of_it_is_so(world, service, whose):
+    await grant(world)
+    more = {} if whose == "user" else {"user": ""}
+    by = await service(may("s3:GetObject", resource="arn:aws:s3:::annas/k*"), **more)
+    path = f"/v1/accounts/{world.annas_account}/simulate"
+    asked = {"key": by.access_key, "actions": ["s3:GetObject", "s3:PutObject"]}
+    asked["resources"] = ["arn:aws:s3:::annas/key", "arn:aws:s3:::annas/other"]
+    found = (await world.admin("POST", path, world.root, asked)).said["results"]
+    assert [each["allowed"] for each in found] == [True, False, False, False]
+    for each in found:
+        method = "GET" if each["action"] == "s3:GetObject" else "PUT"
+        answer = await world(method, each["resource"].replace("arn:aws:s3:::", "/"), by)
+        assert (answer.status == 200) == each["allowed"], each
+    asked = {**asked, "actions": ["s3:GetObject"], "key": world.anna.access_key}
+    found = (await world.admin("POST", path, world.root, asked)).said["results"]
+    assert [each["allowed"] for each in found] == [True, True]

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
 
-from objectio.abc.api import ApiContext, Identity
+from objectio.abc.api import ApiContext, Identity, KeyLimits
 from objectio.errors import AlreadyExists, InvalidRequest, NotFound
 from objectio.iam import managed
-from objectio.iam.admin import IdentityAdmin, Kind, ManagedPolicy
+from objectio.iam.admin import AccessKey, IdentityAdmin, Kind, ManagedPolicy
 from objectio.iam.policy import MalformedPolicy
+from objectio.iam.policy import Policy as KnownPolicy
 from objectio.iam.simulate import simulate
-from objectio_api_admin.shapes import MalformedRequest, Order, Route, account_of, canonical_id_of
+from objectio_api_admin.shapes import (
+    MalformedRequest,
+    Order,
+    Route,
+    account_of,
+    canonical_id_of,
+    identities_of,
+)
 from objectio_api_admin.values import (
     AccountId,
     ActionName,
@@ -47,11 +56,13 @@ class NewPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 class Simulation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `user` may do by the policies that it and its groups have, and by `documents` besides; or,
-    without a user, what these alone would let one do. `resource_policy` stands at the resources."""
+    without a user, what these alone would let one do. `key` is an access key: whoever signs with it may do
+    what its own policy allows too. `resource_policy` stands at the resources."""
 
     actions: Annotated[Sequence[ActionName], _SOME]
     resources: Annotated[Sequence[ResourceArn], _SOME]
     user: str = ""
+    key: str = ""
     documents: Annotated[Sequence[NewDocument], msgspec.Meta(max_length=20)] = ()
     resource_policy: NoDocument = msgspec.field(default_factory=msgspec.Raw)
     context: Mapping[str, Sequence[str]] = {}
@@ -213,26 +224,11 @@ async def find_policy(identities: IdentityAdmin, account: str, said: str) -> Man
 
 
 async def simulate_policy(context: ApiContext, order: Order) -> VerdictList:
-    identities, account = await account_of(context, order)
+    _, account = await account_of(context, order)
     wanted: Simulation = order.body
     if len(wanted.actions) * len(wanted.resources) > _ASKED_MAX:
         raise MalformedRequest(f"at most {_ASKED_MAX} actions and resources at a time")
-    identity = Identity(
-        "somebody",
-        f"arn:aws:iam::{account}:user/somebody",
-        "",
-        account=account,
-        canonical_id=await canonical_id_of(context, account),
-    )
-    documents: dict[str, str] = {}
-    if wanted.user:
-        user = await identities.get_user(account, wanted.user)
-        identity = identity._replace(
-            name=user.name, arn=user.arn, user_id=user.id, tags=dict(user.tags)
-        )
-        documents |= await _documents(identities, account, user.name)
-    elif not wanted.documents:
-        raise MalformedRequest("name a user, or give documents")
+    identity, documents = await _asking(context, account, wanted)
     for number, raw in enumerate(wanted.documents, 1):
         documents[f"document {number}"] = document_text(raw)
     try:
@@ -247,6 +243,51 @@ async def simulate_policy(context: ApiContext, order: Order) -> VerdictList:
     except MalformedPolicy as error:
         raise MalformedRequest(error.message) from None
     return VerdictList(results=[Verdict(**each._asdict()) for each in found])
+
+
+async def _asking(
+    context: ApiContext, account: str, wanted: Simulation
+) -> tuple[Identity, dict[str, str]]:
+    """Who would ask, and the policies that it has."""
+    identities = identities_of(context)
+    identity = Identity(
+        "somebody",
+        f"arn:aws:iam::{account}:user/somebody",
+        "",
+        account=account,
+        canonical_id=await canonical_id_of(context, account),
+    )
+    name = wanted.user
+    if wanted.key:
+        key = await _usable_key(identities, account, wanted)
+        policy = KnownPolicy.parse(key.policy, kind="identity") if key.policy else None
+        limits = KeyLimits(key.access_key, b"", policy, key.expires_ms)
+        identity = identity._replace(access_key=key.access_key, limits=limits)
+        name = key.user
+        if not name:
+            root = f"arn:aws:iam::{account}:root"
+            return identity._replace(name="root", arn=root, user_id=account), {}
+    if name:
+        user = await identities.get_user(account, name)
+        identity = identity._replace(
+            name=user.name, arn=user.arn, user_id=user.id, tags=dict(user.tags)
+        )
+        return identity, await _documents(identities, account, user.name)
+    if not wanted.documents:
+        raise MalformedRequest("name a user or a key, or give documents")
+    return identity, {}
+
+
+async def _usable_key(identities: IdentityAdmin, account: str, wanted: Simulation) -> AccessKey:
+    """Raises `InvalidRequest` for one that may do nothing now, whatever policies say."""
+    key = await identities.find_access_key(account, wanted.key)
+    if wanted.user and wanted.user.lower() != key.user.lower():
+        raise NotFound(f"user {wanted.user} has no access key {wanted.key}", kind="key")
+    if not key.active:
+        raise InvalidRequest(f"access key {wanted.key} is disabled: it may do nothing")
+    if key.expires_ms and key.expires_ms <= time.time() * 1000:
+        raise InvalidRequest(f"access key {wanted.key} has expired: it may do nothing")
+    return key
 
 
 async def _documents(identities: IdentityAdmin, account: str, user: str) -> dict[str, str]:

@@ -218,6 +218,40 @@ async def test_what_a_user_may(order):
     assert allowed[1] == ("s3:PutObject", True, ["the resource's policy"])
 
 
+async def test_what_a_key_may(order):
+    for name in ("ann", "bob"):
+        await order("/users", {"name": name})
+    await order("/users/ann/policies/readwrite/attach")
+    plain = await order("/users/ann/keys", {})
+    narrow = await order("/users/ann/keys", {"policy": READS})
+    asked = {"actions": ["s3:GetObject", "s3:PutObject"], "resources": ["arn:aws:s3:::b/k"]}
+    of_user = "readwrite of user ann"
+    for said in ({"key": plain["access_key"]}, {"user": "ann"}):
+        found = await simulated(order, **asked, **said)
+        assert [each[1:] for each in found] == [(True, [of_user])] * 2
+    for said in ({}, {"user": "Ann"}):
+        found = await simulated(order, **asked, key=narrow["access_key"], **said)
+        assert found == [
+            ("s3:GetObject", True, [of_user, "the key's policy"]),
+            ("s3:PutObject", False, []),
+        ]
+    denies = {"Effect": "Deny", "Action": "s3:Put*", "Resource": "*"}
+    policy = {"Version": "2012-10-17", "Statement": [*READS["Statement"], denies]}
+    denied = await order("/users/ann/keys", {"policy": policy})
+    found = await simulated(order, **asked, key=denied["access_key"])
+    assert found[1] == ("s3:PutObject", False, ["the key's policy"])
+    # What allows it to the user alone does not to the key.
+    of_bucket = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::b/k"}
+    of_bucket = {"Statement": [of_bucket | {"Principal": "*"}]}
+    said = asked | {"key": narrow["access_key"], "resource_policy": of_bucket}
+    assert [each[1] for each in await simulated(order, **said)] == [True, False]
+    await order("/simulate", asked | {"key": narrow["access_key"], "user": "bob"}, 404)
+    await order("/simulate", asked | {"key": "AKIANOBODY"}, 404)
+    await order(f"/users/ann/keys/{narrow['access_key']}/disable")
+    said = await order("/simulate", asked | {"key": narrow["access_key"]}, 409)
+    assert "disabled" in said["error"]["message"]
+
+
 async def test_documents_alone(order):
     asked = {"documents": [READS], "actions": ["s3:getobject"]}
     assert await simulated(order, **asked, resources=["arn:aws:s3:::b/k", "arn:aws:s3:::c/k"]) == [
