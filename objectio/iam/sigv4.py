@@ -191,8 +191,6 @@ class SigV4Verifier:
             if b"x-amz-security-token" in headers:
                 raise invalid_token()
             return None
-        if content_sha256 is None:
-            content_sha256 = _content_sha256(headers)
         claim = self._read_header(headers, authorization, service, content_sha256)
         return self._verify_claim(method, raw_path, pairs, headers, claim, False)
 
@@ -201,10 +199,12 @@ class SigV4Verifier:
         headers: Mapping[bytes, bytes],
         authorization: bytes,
         wanted: bytes,
-        content_sha256: bytes,
+        content_sha256: bytes | None,
     ) -> _Claim:
         match = _AUTHORIZATION.fullmatch(authorization)
         groups = match.groups() if match else _parse_authorization(authorization)
+        if content_sha256 is None:
+            content_sha256 = _content_sha256(headers)
         access_key, scope, region, service, names, signature = groups
         timestamp, seconds = header_time(headers)
         self._check_scope(scope, region, service, wanted, timestamp, _HEADER_ERROR)

@@ -341,6 +341,11 @@ def test_content_hash_is_required_in_header_form():
     assert caught.value.fields["header"] == "x-amz-content-sha256"
 
 
+def test_another_scheme_is_said_to_be_wrong_before_what_it_lacks():
+    with pytest.raises(Unauthenticated, match="AWS4-HMAC-SHA256"):
+        verify([HOST, (b"authorization", b"Bearer a.b.c")])
+
+
 @pytest.mark.parametrize(
     "extra",
     [b"x-amz-copy-source", b"x-amz-acl", b"x-amz-meta-a", b"x-amz-tagging", b"content-md5"],
