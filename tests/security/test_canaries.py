@@ -276,9 +276,13 @@ def _finish(made):
 def forms(secret):
     """How it may stand somewhere."""
     raw = secret if isinstance(secret, bytes) else secret.encode()
-    texts = {raw, base64.b64encode(raw), raw.hex().encode(), base64.urlsafe_b64encode(raw)}
+    texts = {raw, raw.hex().encode(), raw.hex().upper().encode()}
+    for at in range(3):  # wherever it stands in what is in base64
+        whole = raw[at : at + (len(raw) - at) // 3 * 3]
+        texts |= {base64.b64encode(whole), base64.urlsafe_b64encode(whole)}
     texts |= {quote(text.decode(), safe="").encode() for text in texts if text.isascii()}
     texts |= {json.dumps(text.decode())[1:-1].encode() for text in texts if text.isascii()}
+    texts |= {text.decode().encode("utf-16-le") for text in texts if text.isascii()}
     return {text.rstrip(b"=") for text in texts}
 
 
@@ -304,7 +308,11 @@ def test_what_was_looked_through_is_what_was_said(canaries):
     disks = b"".join(text for name, text in seen.items() if name.startswith("disks/"))
     assert canaries.alice[0].encode() in rows
     assert canaries.alice[0].encode() in disks, "the journal of the metadata"
-    assert forms(canaries.secrets["root secret"]) & {canaries.secrets["root secret"].encode()}
+    secret = canaries.secrets["root secret"].encode()
+    assert secret in forms(secret)
+    for number in range(7):  # as in the Authorization header of Basic
+        packed = base64.b64encode(b"x" * number + secret + b":y")
+        assert any(text in packed for text in forms(secret))
 
 
 @pytest.mark.parametrize(

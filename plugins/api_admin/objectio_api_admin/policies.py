@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
@@ -232,7 +233,9 @@ async def simulate_policy(context: ApiContext, order: Order) -> VerdictList:
     for number, raw in enumerate(wanted.documents, 1):
         documents[f"document {number}"] = document_text(raw)
     try:
-        found = simulate(
+        # What takes long is not to keep the process from answering others.
+        found = await asyncio.to_thread(
+            simulate,
             identity,
             documents,
             wanted.actions,
