@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib.metadata
+import io
 import logging
 import sys
 from importlib.metadata import EntryPoint
 from typing import Any, Final
 
-from cliff import _argparse, help
+from cliff import _argparse
 from cliff.app import App
 from cliff.command import Command
 from cliff.commandmanager import CommandManager
@@ -97,6 +98,10 @@ class Commands(CommandManager):
 
     def add_command(self, name: str, command_class: Any) -> None:
         """Of cliff's own commands, those that there is no other for."""
+        if name == "help":
+            from objectio.cli.help import Help
+
+            command_class = Help
         if name not in self.commands:
             super().add_command(name, command_class)
 
@@ -132,7 +137,7 @@ class Commands(CommandManager):
 
     def _unknown(self, words: list[str]) -> str:
         if not words:
-            return "there is no command; see `objectio --help`"
+            return "there is no command in front of the options; see `objectio --help`"
         said = " ".join(words)
         inside = sorted(name for name in self.commands if name.startswith(f"{words[0]} "))
         close = [] if len(words) == 1 and inside else list(self.commands)
@@ -167,6 +172,11 @@ class ObjectIOApp(App):
     NAME = "objectio"
 
     def __init__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(
+                stream, io.TextIOWrapper
+            ):  # names may be in more than a terminal's letters
+                stream.reconfigure(errors="backslashreplace")
         super().__init__(
             description="Software-defined storage: serve it, look at it, change it.",
             version=__version__,
@@ -204,13 +214,12 @@ class ObjectIOApp(App):
         self.options, remainder = self.parser.parse_known_args(_endpoint_behind(argv))
         handler = self._log_to_stderr()
         try:
+            if sys.stdout is None:
+                raise ObjectIOError("the standard output is closed: send it to a file or /dev/null")
             if not remainder:
-                help.HelpAction([], argparse.SUPPRESS, default=self)(
-                    self.parser, self.options, None, None
-                )
+                self._show_commands()
+                return 0
             return self.run_subcommand(remainder)
-        except help.HelpExit:
-            return 0
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
         except BrokenPipeError:
@@ -233,12 +242,21 @@ class ObjectIOApp(App):
         self.stdout.flush()
         return result
 
+    def _show_commands(self) -> None:
+        from objectio.cli.help import show_commands
+
+        show_commands(self)
+        self.stdout.flush()
+
     def _report(self, error: Exception) -> int:
         if self.options.debug:
             log.error("traceback", exc_info=error)
         sentence = str(error) or type(error).__name__
-        if isinstance(error, OSError) and error.strerror and error.filename:
-            sentence = f"{error.filename}: {error.strerror}"
+        if isinstance(error, UnicodeEncodeError):
+            sentence = "what was given is not text in UTF-8"
+        if isinstance(error, OSError) and error.strerror:
+            where = error.filename if error.filename is not None else "writing"
+            sentence = f"{where}: {error.strerror}"
         if not isinstance(error, ObjectIOError | OSError | ValueError):
             sentence = f"internal error: {type(error).__name__}: {error}"
             if not self.options.debug:
@@ -260,7 +278,7 @@ class ObjectIOApp(App):
 
 
 def _exit_code(error: Exception) -> int:
-    if isinstance(error, UsageError | ConfigError | PluginNotFound):
+    if isinstance(error, UsageError | ConfigError | PluginNotFound | UnicodeEncodeError):
         return EXIT_USAGE
     if isinstance(error, NotFound):
         return EXIT_NOT_FOUND

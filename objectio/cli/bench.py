@@ -60,8 +60,6 @@ class Bench(Lister):
     It is no benchmark of the disks: the client takes part in every number.
     """
 
-    need_sort_by_cliff = False
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument(

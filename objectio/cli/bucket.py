@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
-from objectio.cli.cells import Cell, Count, Flag, Moment, Size, Text, cells
+from objectio.cli.cells import Cell, Count, CountMax, Flag, Moment, Size, SizeMax, Text, cells
 from objectio.cli.client import add_client_arguments, connect, escape
 from objectio.cli.command import Lister, Row, ShowOne
 
@@ -18,9 +18,9 @@ _SHOWN: Final[dict[str, Cell]] = {
     "versioning": Text,
     "object_lock": Flag,
     "bytes": Size,
-    "bytes_max": Size,
+    "bytes_max": SizeMax,
     "objects": Count,
-    "objects_max": Count,
+    "objects_max": CountMax,
     "counted_ms": Moment,
 }
 _LISTED: Final = (
@@ -39,8 +39,6 @@ class BucketList(Lister):
 
     What one holds is counted now and then, if it has a quota. `objectio bucket show` counts others, too.
     """
-
-    need_sort_by_cliff = False
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)

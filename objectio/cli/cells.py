@@ -12,28 +12,51 @@ from objectio.model.units import size_text, span_text
 UNKNOWN = "-"
 
 
-class Size(columns.FormattableColumn[float | None]):
+class _Number(columns.FormattableColumn[Any]):
+    """What is unknown (None) sorts behind what is known."""
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, _Number) or self._value is None:
+            return False
+        return other._value is None or bool(self._value < other._value)
+
+
+class Size(_Number):
     """Bytes."""
 
     def human_readable(self) -> str:
         return UNKNOWN if self._value is None else size_text(self._value)
 
 
-class Rate(columns.FormattableColumn[float | None]):
+class SizeMax(_Number):
+    """Bytes at most; 0 is no bound."""
+
+    def human_readable(self) -> str:
+        return size_text(self._value) if self._value else "none"
+
+
+class CountMax(_Number):
+    """So many at most; 0 is no bound."""
+
+    def human_readable(self) -> str:
+        return f"{self._value:,}" if self._value else "none"
+
+
+class Rate(_Number):
     """Bytes per second."""
 
     def human_readable(self) -> str:
         return UNKNOWN if self._value is None else f"{size_text(self._value)}/s"
 
 
-class Span(columns.FormattableColumn[float | None]):
+class Span(_Number):
     """Seconds."""
 
     def human_readable(self) -> str:
         return UNKNOWN if self._value is None else span_text(self._value)
 
 
-class Moment(columns.FormattableColumn[int | None]):
+class Moment(_Number):
     """Unix milliseconds; 0 and None are no moment."""
 
     def human_readable(self) -> str:
@@ -51,7 +74,7 @@ class Share(columns.FormattableColumn[float]):
         return f"{self._value:.1%}"
 
 
-class Count(columns.FormattableColumn[int | None]):
+class Count(_Number):
     def human_readable(self) -> str:
         return UNKNOWN if self._value is None else f"{self._value:,}"
 

@@ -233,6 +233,16 @@ class Connection:
         with self.guarded():
             return self._open.getresponse()
 
+    def read(self, answer: http.client.HTTPResponse) -> bytes:
+        """All of an answer that is not large."""
+        from objectio.errors import Unavailable
+
+        with self.guarded():
+            body = answer.read(_ANSWER_BYTES_MAX)
+        if answer.length and len(body) < _ANSWER_BYTES_MAX:
+            raise Unavailable(f"the answer of {self.endpoint} was cut off: try again")
+        return body
+
     def close(self) -> None:
         if self._open is not None:
             self._open.close()
@@ -258,6 +268,8 @@ class Connection:
                 f"the certificate of {self.endpoint} is not trusted: {distrust}; SSL_CERT_FILE=FILE "
                 "names those who are"
             )
+        if getattr(error, "reason", "") == "WRONG_VERSION_NUMBER":  # of ssl.SSLError
+            return Unavailable(f"{self.endpoint} does not speak TLS: is it http:// there?")
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Unavailable(
             f"cannot reach {self.endpoint}: {why}; is the server running, and is this its "
@@ -314,9 +326,9 @@ class Client:
         with contextlib.closing(self._connection) as connection:
             answer = self._begin("GET", path, b"")
             if answer.status >= 300:
-                with connection.guarded():
-                    body = answer.read(_ANSWER_BYTES_MAX)
-                self._read(answer, body)
+                self._read(answer, connection.read(answer))
+            if answer.getheader("content-type") != "text/event-stream":
+                raise self._not_ours(answer)
             while True:
                 with connection.guarded():
                     line = answer.readline(_ANSWER_BYTES_MAX)
@@ -330,8 +342,7 @@ class Client:
         sent = b"" if said is None else json.dumps(said).encode()
         with contextlib.closing(self._connection) as connection:
             answer = self._begin(method, path, sent)
-            with connection.guarded():
-                body = answer.read(_ANSWER_BYTES_MAX)
+            body = connection.read(answer)
         return self._read(answer, body)
 
     def _begin(self, method: str, path: str, sent: bytes) -> http.client.HTTPResponse:
@@ -355,18 +366,28 @@ class Client:
         except ValueError:
             said = None
         if answer.getheader(_OURS) is None or not isinstance(said, dict):
-            raise ObjectIOError(
-                f"{self.endpoint} does not answer operators (HTTP {answer.status}): it is not an "
-                "ObjectIO server, or one without objectio[admin]"
-            )
+            raise self._not_ours(answer)
         if answer.status < 300:
             return said
         message = str(said.get("error", {}).get("message", "")).rstrip(".")
         if answer.status in (401, 403):
             raise self._connection.refused(message)
-        kinds = {404: NotFound, 429: Unavailable, 503: Unavailable}
-        kind = kinds.get(answer.status, ObjectIOError)
+        if answer.status in (429, 503):
+            raise Unavailable(f"{self.endpoint} cannot do it now: {message or 'try again'}")
+        kind = NotFound if answer.status == 404 else ObjectIOError
         raise kind(message or f"{self.endpoint} answers HTTP {answer.status}")
+
+    def _not_ours(self, answer: http.client.HTTPResponse) -> Exception:
+        from objectio.errors import ObjectIOError, Unavailable
+
+        if answer.status >= 500:  # of a proxy, whose server is away
+            return Unavailable(
+                f"{self.endpoint} answers HTTP {answer.status}, and not as an ObjectIO server: try again"
+            )
+        return ObjectIOError(
+            f"{self.endpoint} does not answer operators (HTTP {answer.status}): it is not an "
+            "ObjectIO server, or one without objectio[admin]"
+        )
 
 
 def _parse(endpoint: str) -> SplitResult:

@@ -82,8 +82,6 @@ class ClusterMap(Lister):
     Every change of it makes a new epoch. An OSD that is not `in` takes nothing new.
     """
 
-    need_sort_by_cliff = False
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         add_client_arguments(parser)
@@ -104,8 +102,6 @@ class ClusterTopology(Lister):
     The shards of an object are spread over what the pool takes as its failure domain, where there are
     enough of these. `node` is the process that has the disk.
     """
-
-    need_sort_by_cliff = False
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)

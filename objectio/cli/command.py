@@ -8,7 +8,7 @@ class is its help. Modules of commands should import at their top only what they
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -57,9 +57,40 @@ class Command(_Quick):
 class Lister(_Quick, lister.Lister):
     """Shows rows: `take_action(parsed_args)` returns (column names, rows)."""
 
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+    ) -> int:
+        _check_columns(parsed_args, column_names)
+        code: int = super().produce_output(parsed_args, column_names, data)
+        return code
+
 
 class ShowOne(_Quick, show.ShowOne):
     """Shows one thing: `take_action(parsed_args)` returns (names, values)."""
+
+    def produce_output(
+        self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Sequence[Any]
+    ) -> int:
+        _check_columns(parsed_args, column_names)
+        code: int = super().produce_output(parsed_args, column_names, data)
+        return code
+
+
+def _check_columns(parsed_args: argparse.Namespace, names: Sequence[str]) -> None:
+    """Cliff leaves out what it does not know, and a script would take one column for another."""
+    from objectio.errors import ConfigError
+
+    known = {_normal(name) for name in names}
+    for column in parsed_args.columns:
+        if _normal(column) not in known:
+            raise ConfigError(f"there is no column {column!r}; there are {', '.join(names)}")
+
+
+def _normal(name: str) -> str:
+    return name.lower().strip().replace(" ", "_")
 
 
 class Words(columns.FormattableColumn[Sequence[str]]):

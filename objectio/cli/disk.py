@@ -44,8 +44,6 @@ class DiskList(Lister):
     why one is down.
     """
 
-    need_sort_by_cliff = False
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         add_client_arguments(parser)

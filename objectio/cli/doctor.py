@@ -25,8 +25,6 @@ class Doctor(Lister):
     `-f json` and the other formats give the findings as rows.
     """
 
-    need_sort_by_cliff = False
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         add_client_arguments(parser)

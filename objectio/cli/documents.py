@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TextIO
 
 from cliff import columns
 
@@ -25,13 +25,20 @@ class HasDocument(columns.FormattableColumn[Any]):
 
 def read_document(file: str) -> str:
     """The text of a file; `-` is the standard input."""
-    import sys
     from pathlib import Path
 
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
+        return standard_input().read() if file == "-" else Path(file).read_text("utf-8")
     except UnicodeDecodeError:
         raise usage(f"{file} is not text in UTF-8") from None
+
+
+def standard_input() -> TextIO:
+    import sys
+
+    if sys.stdin is None:
+        raise usage("the standard input is closed, and nothing can be read from it: name a file")
+    return sys.stdin
 
 
 def key_values(words: list[str], option: str) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from objectio.cli.cells import Moment, Name
 from objectio.cli.client import Client, add_client_arguments, find_endpoint, find_keys
@@ -72,7 +72,8 @@ class ClusterEvents(Command):
         began = lost = False
         while True:
             try:
-                for event in read_events(client.lines("/events")):
+                lines = while_read(client.lines("/events"), self.app.stdout)
+                for event in read_events(lines):
                     began, lost = True, False
                     yield event
             except Unavailable as error:
@@ -82,6 +83,28 @@ class ClusterEvents(Command):
                     self.app.stderr.write(f"objectio: {error}; trying again\n")
                 lost = True
             time.sleep(_AGAIN_SECONDS)
+
+
+def while_read(lines: Iterable[bytes], out: TextIO) -> Iterator[bytes]:
+    """As long as somebody reads `out`: where nothing happens, nothing is written, and nothing else would
+    tell that the other end of a pipe is closed. The server says each quarter of a minute that it is there.
+    """
+    for line in lines:
+        if _is_closed(out):
+            raise BrokenPipeError
+        yield line
+
+
+def _is_closed(out: TextIO) -> bool:
+    import select
+
+    try:
+        descriptor = out.fileno()
+    except (OSError, ValueError):  # kept in memory
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)  # POLLERR is told always: poll(2)
+    return any(flags & select.POLLERR for _, flags in poll.poll(0))
 
 
 def read_events(lines: Iterable[bytes]) -> Iterator[Event]:

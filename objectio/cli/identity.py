@@ -59,8 +59,6 @@ def account_path(parsed_args: argparse.Namespace, *segments: str) -> str:
 class Names(Lister):
     """Rows of an account."""
 
-    need_sort_by_cliff = False
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         add_account_arguments(parser)

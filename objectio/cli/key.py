@@ -23,6 +23,9 @@ _SHOWN: Final[dict[str, Cell]] = {
 }
 _LISTED: Final[dict[str, Cell]] = {**_SHOWN, "policy": HasDocument}
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+_MOMENT_MS_MAX: Final = (
+    253_402_300_799_999  # the end of the year 9999, the last that people can read
+)
 _SPAN: Final = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
 
 
@@ -48,6 +51,8 @@ def parse_moment_ms(text: str) -> int:
         moment_ms = int(moment.timestamp() * 1_000)
     if moment_ms <= now_ms:
         raise argparse.ArgumentTypeError(f"{text} has passed")
+    if moment_ms > _MOMENT_MS_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is too far away: without --expires it lasts")
     return moment_ms
 
 

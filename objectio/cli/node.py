@@ -50,8 +50,6 @@ class NodeList(Lister):
     disks take new data (`in`), are emptied (`draining`) or empty (`out`).
     """
 
-    need_sort_by_cliff = False
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         add_client_arguments(parser)

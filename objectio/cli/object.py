@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from objectio.cli.s3 import S3, Where
 
 _STDIO: Final = "-"
-_LISTED: Final = ("key", "size", "modified", "etag")
+_LISTED: Final = ("key", "size_bytes", "modified_ms", "etag")
 
 
 def open_s3(parsed_args: argparse.Namespace) -> S3:
@@ -86,6 +86,7 @@ class ObjectPut(_Transfer):
         import mimetypes
         import stat
 
+        from objectio.cli.documents import standard_input
         from objectio.cli.s3 import metadata_headers
         from objectio.cli.transfer import forget, upload
 
@@ -96,7 +97,7 @@ class ObjectPut(_Transfer):
         if kind:
             headers.append((b"content-type", _header("--content-type", kind)))
         with open(
-            sys.stdin.fileno() if file == _STDIO else file, "rb", closefd=file != _STDIO
+            standard_input().fileno() if file == _STDIO else file, "rb", closefd=file != _STDIO
         ) as source:
             found = os.fstat(source.fileno())
             size = found.st_size if stat.S_ISREG(found.st_mode) else None
@@ -109,7 +110,7 @@ class ObjectPut(_Transfer):
                     forget(s3, where, record)
                     record = None
                 said = upload(s3, where, source, size, headers, progress, record)
-        shown = (where.bucket, where.key, said.get("etag", "").strip('"'))
+        shown = (where.bucket, Name(where.key), said.get("etag", "").strip('"'))
         return ("bucket", "key", "etag", "version_id"), (
             *shown,
             Text(said.get("x-amz-version-id", "")),
@@ -152,7 +153,8 @@ class ObjectGet(_Transfer):
                 size = stream(s3, where, out, begin)
         else:
             size = download(s3, where, target, begin)
-        return ("bucket", "key", "file", "size"), (where.bucket, where.key, str(target), Size(size))
+        shown = (where.bucket, Name(where.key), Name(str(target)), Size(size))
+        return ("bucket", "key", "file", "size_bytes"), shown
 
     def _begin(self, parsed_args: argparse.Namespace) -> Any:
         return lambda size, done: self.progress(parsed_args, size, done)
@@ -163,8 +165,6 @@ class ObjectList(Lister):
 
     With --delimiter / what is in folders is shown as the folders.
     """
-
-    need_sort_by_cliff = False
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -211,8 +211,8 @@ class ObjectStat(ShowOne):
         shown = {
             "bucket": where.bucket,
             "key": Name(where.key),
-            "size": Size(int(info.get("content-length", "0"))),
-            "modified": Moment(
+            "size_bytes": Size(int(info.get("content-length", "0"))),
+            "modified_ms": Moment(
                 int(parsedate_to_datetime(modified).timestamp() * 1000) if modified else None
             ),
             "etag": info.get("etag", "").strip('"'),

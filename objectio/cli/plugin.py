@@ -23,8 +23,6 @@ class PluginList(Lister):
     A broken plugin is a row too; `objectio plugin show` says what is wrong with it.
     """
 
-    need_sort_by_cliff = False
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         add_config_arguments(parser)

@@ -57,8 +57,6 @@ class PolicyList(Lister):
     With --user, --group or --role: those that it has. Such as are its alone ("inline") have no ARN.
     """
 
-    need_sort_by_cliff = False
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         _add_holder(parser)
@@ -220,8 +218,6 @@ class PolicySimulate(Lister):
     that everything is allowed, 4 that something is not. Resources are taken as those of the user's own
     account; the policy of a bucket counts if it is given.
     """
-
-    need_sort_by_cliff = False
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)

@@ -6,15 +6,15 @@ import argparse
 import re
 from typing import Any, Final
 
-from objectio.cli.cells import Cell, Count, Size, cells
+from objectio.cli.cells import Cell, Count, CountMax, Size, SizeMax, cells
 from objectio.cli.client import add_client_arguments, connect
 from objectio.cli.command import Row, ShowOne
 from objectio.cli.osd import parse_size
 
 _SHOWN: Final[dict[str, Cell]] = {
-    "bytes_max": Size,
+    "bytes_max": SizeMax,
     "bytes": Size,
-    "objects_max": Count,
+    "objects_max": CountMax,
     "objects": Count,
 }
 _NAME: Final = re.compile(r"[a-zA-Z0-9.-]+")

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 PIECE_BYTES: Final = 1 << 20
-_ANSWER_BYTES_MAX: Final = 16 << 20
 _BUCKET: Final = re.compile(r"[a-zA-Z0-9._-]+")
 _KEY_BYTES_MAX: Final = 1024
 
@@ -78,10 +77,13 @@ class S3:
             with closing(self._connection) as connection:
                 connection.begin("GET", where.path, query)
                 answer = connection.answer()
-                said = answer.read(_ANSWER_BYTES_MAX) if answer.status >= 300 else b""
+                said = connection.read(answer) if answer.status >= 300 else b""
             if answer.status != 200:
                 raise self.failure(answer.status, said, where)
-        return {name.lower(): value for name, value in answer.getheaders()}
+        found = {name.lower(): value for name, value in answer.getheaders()}
+        if not found.get("etag"):
+            raise self._no_s3(answer.status)
+        return found
 
     def get(
         self, where: Where, etag: str, start: int, size: int, take: Callable[[bytes], Any]
@@ -96,8 +98,7 @@ class S3:
             connection.begin("GET", where.path, _query({"versionId": where.version_id}), headers)
             answer = connection.answer()
             if answer.status != (206 if start else 200):
-                with connection.guarded():
-                    said = answer.read(_ANSWER_BYTES_MAX)
+                said = connection.read(answer)
                 raise self.failure(answer.status, said, where)
             done = start
             while done < size:
@@ -211,8 +212,7 @@ class S3:
                     break
                 sent(len(piece))
             answer = connection.answer()
-            with connection.guarded():
-                return answer, answer.read(_ANSWER_BYTES_MAX)
+            return answer, connection.read(answer)
 
     def failure(self, status: int, said: bytes, where: Where) -> Exception:
         """An answer that is an error, in one sentence."""
@@ -231,10 +231,7 @@ class S3:
                 "makes it"
             )
         if not code and 400 <= status < 500:
-            return ObjectIOError(
-                f"{self._connection.endpoint} does not serve S3 (HTTP {status}): is it the address of "
-                "a gateway (-e, OBJECTIO_ENDPOINT)?"
-            )
+            return self._no_s3(status)
         if status == 404:
             what = f"version {where.version_id} of " if where.version_id else ""
             return NotFound(f"there is no {what}object {where.key} in bucket {where.bucket}")
@@ -249,6 +246,14 @@ class S3:
         kind = Unavailable if status >= 500 else ObjectIOError
         told = f"{message} ({code})" if message and code else code or f"HTTP {status}"
         return kind(f"{self._connection.endpoint} answers: {told}")
+
+    def _no_s3(self, status: int) -> Exception:
+        from objectio.errors import ObjectIOError
+
+        return ObjectIOError(
+            f"{self._connection.endpoint} does not serve S3 (HTTP {status}): is it the address of a "
+            "gateway (-e, OBJECTIO_ENDPOINT)?"
+        )
 
 
 def usage(sentence: str) -> Exception:

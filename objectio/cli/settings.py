@@ -32,8 +32,6 @@ class ConfigGet(Lister):
     is shown as "…". `objectio config show` shows what a file here would give.
     """
 
-    need_sort_by_cliff = False
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("key", nargs="*", metavar="KEY", help="only these (default: all)")

@@ -127,7 +127,7 @@ class ScrubStatus(_Status):
     path = "/scrub"
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
-        return _scrub(connect(parsed_args).get(self.path))
+        return _scrub(connect(parsed_args).get(self.path), parsed_args)
 
 
 class ScrubStart(_Status):
@@ -146,7 +146,7 @@ class ScrubStart(_Status):
         said = client.post(self.path)
         if parsed_args.wait:
             said = self._wait(client, before)
-        return _scrub(said)
+        return _scrub(said, parsed_args)
 
     def _wait(self, client: Client, before_ms: int) -> Any:
         import time
@@ -162,13 +162,12 @@ def _last_begun_ms(said: Any) -> int:
     return int(said["last"]["begun_ms"]) if said["last"] else 0
 
 
-def _scrub(said: Any) -> tuple[tuple[str, ...], Row]:
+def _scrub(said: Any, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
+    """For people without the scrub that there is none of; for programs always the same names."""
     flat = {**said}
     for which in ("current", "last"):
         flat |= {f"{which}_{name}": value for name, value in (said[which] or {}).items()}
-    kinds = _SCRUB
-    if not said["current"]:
-        kinds = {name: kind for name, kind in kinds.items() if not name.startswith("current_")}
-    if not said["last"]:
-        kinds = {name: kind for name, kind in kinds.items() if not name.startswith("last_")}
-    return cells(flat, kinds)
+    if parsed_args.formatter != "table" or parsed_args.columns:
+        return cells(flat, _SCRUB)
+    absent = tuple(f"{which}_" for which in ("current", "last") if not said[which])
+    return cells(flat, {name: kind for name, kind in _SCRUB.items() if not name.startswith(absent)})

@@ -193,10 +193,12 @@ def _complete(s3: S3, where: Where, upload_id: str, etags: list[str]) -> Mapping
     return {"etag": "" if done is None else done.findtext("ETag") or ""}
 
 
-def _kept(error: Exception, words: str) -> Unavailable:
-    why = str(error)
+def _kept(error: Exception, words: str) -> ObjectIOError:
+    """What went wrong here, as a disk that is full, is not the server's fault."""
+    kind = Unavailable if isinstance(error, Unavailable) else ObjectIOError
+    why = (isinstance(error, OSError) and error.strerror) or str(error)
     between = " " if why.endswith("?") else "; "
-    return Unavailable(f"{why}{between}{words}: the same command goes on from there")
+    return kind(f"{why}{between}{words}: the same command goes on from there")
 
 
 # Down.
@@ -207,6 +209,10 @@ def download(s3: S3, where: Where, target: Path, begin: Callable[[int, int], Any
     already, and answers with a context manager that has `add`. Returns the size."""
     info = s3.head(where)
     etag, size = info.get("etag", ""), int(info.get("content-length", "0"))
+    if not target.parent.is_dir():
+        raise ObjectIOError(
+            f"there is no directory {target.parent} to put the object into: make it"
+        )
     partial = _partial(target, where, etag)
     with _locked(partial) as file:
         start = file.seek(0, os.SEEK_END)

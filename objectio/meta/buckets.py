@@ -48,7 +48,10 @@ def check_bucket_name(name: str) -> None:
         and not _is_address(name)
     )
     if not good:
-        raise InvalidRequest(f"{name!r} is not a bucket name", reason="InvalidBucketName")
+        raise InvalidRequest(
+            f"{name!r} is not a bucket name: 3 to 63 of a-z, 0-9, - and ., a letter or digit at both ends",
+            reason="InvalidBucketName",
+        )
 
 
 def _is_address(name: str) -> bool:

@@ -153,6 +153,48 @@ def test_something_else_listens_there(objectio):
         thread.join(10)
 
 
+OURS = b"x-objectio-request-id: 1\r\n"
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: "
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "code", "says"),
+    [
+        (OK + b"50\r\n" + OURS + b"\r\n{", "user list", 5, "was cut off"),
+        (OK + b"50\r\n\r\n<", "object list b", 5, "was cut off"),
+        (OK + b"5\r\n\r\nhello", "object stat b k", 1, "does not serve S3"),
+        (OK + b"5\r\n\r\nhello", "object get b k -", 1, "does not serve S3"),
+        (OK + b"5\r\n\r\nhello", "cluster events", 1, "does not answer operators"),
+        (b"HTTP/1.1 502 Bad\r\ncontent-length: 0\r\n\r\n", "user list", 5, "HTTP 502"),
+        (b"HTTP/1.1 502 Bad\r\ncontent-length: 0\r\n\r\n", "cluster events", 5, "HTTP 502"),
+    ],
+)
+def test_answers_that_are_none(objectio, answer, words, code, says):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def serve():
+            with other.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        endpoint = f"http://127.0.0.1:{other.getsockname()[1]}"
+        assert says in objectio("-e", endpoint, *words.split(), code=code)[1]
+        thread.join(10)
+
+
+def test_no_tls_where_https_was_said(objectio, server):
+    address = server.endpoint.partition("://")[2]
+    said = objectio("-e", f"https://{address}", "user", "list", code=5)[1]
+    assert said == f"objectio: https://{address} does not speak TLS: is it http:// there?\n"
+
+
+def test_scrubs_have_the_same_columns_always(objectio, show):
+    assert {"current_blobs", "last_corrupt"} < show("scrub", "status").keys()
+    assert "current_blobs" not in objectio("scrub", "status")[0]
+
+
 def test_wrong_credentials(objectio, show, server):
     access_key = json.loads((server.data_dir / "credentials.json").read_text())["access_key"]
     for keys, says in (

@@ -12,7 +12,8 @@ import pytest
 
 import objectio
 from objectio.cli.app import main
-from objectio.cli.command import Command
+from objectio.cli.cells import Size
+from objectio.cli.command import Command, Lister, ShowOne
 from objectio.errors import AccessDenied, ConfigError, NotEmpty, NotFound, Unavailable
 from objectio.testing.brokenplugins import install
 
@@ -79,10 +80,32 @@ class Code(Command):
         return 7
 
 
+class Rows(Lister):
+    def take_action(self, parsed_args):
+        sizes = {"b": 10, "d": None, "a": 9, "c": 2}
+        return ("name", "size_bytes"), [(name, Size(size)) for name, size in sizes.items()]
+
+
+class OneThing(ShowOne):
+    def take_action(self, parsed_args):
+        return ("name", "size_bytes"), ("a", Size(9))
+
+
+class NoUtf8(Command):
+    def take_action(self, parsed_args):
+        "\udcff".encode()
+
+
+class FullDisk(Command):
+    def take_action(self, parsed_args):
+        raise OSError(28, "No space left on device")
+
+
 @pytest.fixture(autouse=True)
 def commands(tmp_path, monkeypatch):
     """A distribution that brings the commands above, and some that cannot be loaded."""
     kinds = (Fine, Fails, Misses, Denied, Waits, Misconfigured, Crashes, Interrupted, Pipe, Code)
+    kinds += (Rows, OneThing, NoUtf8, FullDisk)
     entries = {f"demo_{kind.__name__.lower()}": f"{HERE}:{kind.__name__}" for kind in kinds}
     entries["demo_unimportable"] = "objectio.testing.brokenplugins.import_error:Nothing"
     entries["demo_twice"] = f"{HERE}:Fine"
@@ -108,11 +131,52 @@ def test_a_command_runs_and_may_give_an_exit_code(capsys):
         ("misconfigured", 2, "objectio: gateway.lisen: unknown key\n"),
         ("crashes", 1, "objectio: internal error: KeyError: 'key'; --debug shows where\n"),
         ("interrupted", 130, ""),
+        ("noutf8", 2, "objectio: what was given is not text in UTF-8\n"),
+        ("fulldisk", 1, "objectio: writing: No space left on device\n"),
     ],
 )
 def test_an_error_is_one_sentence_and_an_exit_code(capsys, command, code, says):
     assert main(["demo", command]) == code
     assert capsys.readouterr().err == says
+
+
+def test_rows_are_sorted_as_asked(capsys):
+    """What nobody knows stands behind what is known."""
+    names = ["demo", "rows", "-f", "value", "-c", "name"]
+    assert main(names) == 0
+    assert capsys.readouterr().out.split() == ["b", "d", "a", "c"]
+    assert main([*names, "--sort-column", "name"]) == 0
+    assert capsys.readouterr().out.split() == ["a", "b", "c", "d"]
+    assert main([*names, "--sort-column", "size_bytes"]) == 0
+    assert capsys.readouterr().out.split() == ["c", "a", "b", "d"]
+
+
+@pytest.mark.parametrize("command", ["rows", "onething"])
+def test_columns_that_are_not_there(capsys, command):
+    assert main(["demo", command, "-f", "value", "-c", "name", "-c", "size"]) == 2
+    said = capsys.readouterr()
+    assert said.err == "objectio: there is no column 'size'; there are name, size_bytes\n"
+    assert said.out == ""
+    assert main(["demo", command, "-f", "value", "-c", "NAME", "-c", "Size Bytes"]) == 0
+
+
+def test_what_the_terminal_has_no_letters_for():
+    program = "import sys; from objectio.cli.app import ObjectIOApp; ObjectIOApp(); "
+    program += r"sys.stdout.write('\u00e4\udcff')"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "\\xe4\\udcff")
+
+
+def test_a_closed_output_is_told():
+    words = "import sys; from objectio.cli.app import main; sys.exit(main())"
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" config sample >&-', sys.executable, words],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("objectio: the standard output is closed")
 
 
 def test_debug_shows_the_traceback(capsys):
@@ -134,7 +198,7 @@ def test_a_command_that_cannot_be_imported_is_reported(capsys):
     assert "demo-commands 1.0" in err
     assert "libbroken.so.1" in err
     assert main(["--help"]) == 0
-    assert "demo_unimportable" in capsys.readouterr().out
+    assert "  demo unimportable " in capsys.readouterr().out
 
 
 def test_a_command_of_two_distributions_is_an_error_that_names_both(capsys):
@@ -205,6 +269,9 @@ def test_help_lists_every_command(capsys, argv):
     for command in ("plugin list", "config check", "demo fine"):
         assert f"  {command}" in out
     assert "Do what it should" in out
+    listed = out.partition("Commands:\n")[2].splitlines()
+    columns = {line.rindex("  ") for line in listed}
+    assert len(columns) == 1, "the words about commands begin in one column"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from objectio.cli.cells import Flag, Items, Moment, Name, Named, Rate, Share, Size, Span, Text
+from objectio.cli.cells import (
+    CountMax,
+    Flag,
+    Items,
+    Moment,
+    Name,
+    Named,
+    Rate,
+    Share,
+    Size,
+    SizeMax,
+    Span,
+    Text,
+)
 from objectio.cli.client import Client, find_keys
 from objectio.errors import ConfigError
 
@@ -151,6 +164,10 @@ def test_addresses(endpoint):
     [
         (Size, 1536, "1.5 KiB"),
         (Size, None, "-"),
+        (SizeMax, 1536, "1.5 KiB"),
+        (SizeMax, 0, "none"),
+        (CountMax, 1536, "1,536"),
+        (CountMax, 0, "none"),
         (Rate, 2048.0, "2.0 KiB/s"),
         (Span, 90.0, "1 minute"),
         (Span, None, "-"),
@@ -168,6 +185,15 @@ def test_addresses(endpoint):
 def test_cells(cell, value, human):
     assert cell(value).human_readable() == human
     assert cell(value).machine_readable() == value
+
+
+def test_unknown_numbers_are_the_last():
+    assert [each.machine_readable() for each in sorted(map(Size, [3, None, 20, 0]))] == [
+        0,
+        3,
+        20,
+        None,
+    ]
 
 
 def test_commands_load_little():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
+
 import pytest
 
-from objectio.cli.events import event_text, read_events
+from objectio.cli.events import event_text, read_events, while_read
 
 DISK = {"osd": 3, "state": "up", "reason": "", "membership": "in", "path": "disks/3"}
 FAILED = {**DISK, "state": "failed", "reason": "it is\x1b[2J gone"}
@@ -36,6 +39,19 @@ def test_a_stream_is_read():
         b'data: {"type":"map"}\n',  # cut off
     ]
     assert list(read_events(lines)) == [{"type": "map", "epoch": 2}, {"type": "scrub"}]
+
+
+def test_it_ends_with_who_reads_it():
+    reading, writing = os.pipe()
+    lines = [b": nothing\n", b"\n", b": nothing\n"]
+    with os.fdopen(writing, "w") as out:
+        assert list(while_read(lines, out)) == lines
+        followed = while_read(lines, out)
+        next(followed)
+        os.close(reading)
+        with pytest.raises(BrokenPipeError):
+            next(followed)
+    assert list(while_read(lines, io.StringIO())) == lines
 
 
 @pytest.mark.parametrize(
