@@ -127,7 +127,8 @@ class Directory(Protocol):
 class Wanted(NamedTuple):
     """Something that must be allowed too. `version_id` where an object's version is meant.
 
-    `policy` is a compiled `objectio.iam.policy.Policy` of what is in no bucket: a role's trust.
+    `policy` is a compiled `objectio.iam.policy.Policy` of what is in no bucket: a role's trust. `writing`:
+    it goes with the writing of an object, whose ACL there is none of yet: that of the bucket decides.
     """
 
     action: str
@@ -135,6 +136,7 @@ class Wanted(NamedTuple):
     version_id: str | None = None
     conditions: Callable[[], Mapping[str, Sequence[str]]] | None = None
     policy: Any = None
+    writing: bool = False
 
 
 @dataclass(slots=True)

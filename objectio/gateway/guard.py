@@ -148,6 +148,7 @@ class Guard:
             _acls(rules, found),
             rules.ownership,
             rules.block,
+            wanted.writing,
         )
         decision = evaluate(question)
         if decision.allowed:

@@ -69,6 +69,9 @@ class Question:
     policy       of the bucket, of kind "resource"; None if it has none
     ownership    whether ACLs count
     block        what of the grants to the public counts
+    writing      whether it goes with the writing of an object: ACLs know no finer permission, so who may
+                 write by that of the bucket may say what goes with it (S3 user guide, "Mapping of ACL
+                 permissions and access policy permissions"), unless something denies it
     """
 
     identity: Identity
@@ -80,6 +83,7 @@ class Question:
     acls: Acls = Acls()
     ownership: ObjectOwnership = "BucketOwnerEnforced"
     block: PublicAccessBlock = NOTHING_BLOCKED
+    writing: bool = False
 
 
 class Decision(NamedTuple):
@@ -220,7 +224,7 @@ def _of_bucket_owner(
 
 
 def _belongs_to_other(question: Question, action: str) -> bool:
-    owner = question.acls.object_owner
+    owner = "" if question.writing else question.acls.object_owner
     return bool(owner) and owner != question.owner and wants_object(action, question.ownership)
 
 
@@ -250,7 +254,7 @@ class _Members(Enum):
 def _acl_allows(question: Question, action: str) -> _Members:
     if question.ownership == "BucketOwnerEnforced":
         return _Members.NONE
-    permission = _BUCKET_PERMISSIONS.get(action)
+    permission = "WRITE" if question.writing else _BUCKET_PERMISSIONS.get(action)
     acl = question.acls.bucket
     if permission is None:
         permission = _OBJECT_PERMISSIONS.get(action)

@@ -297,6 +297,55 @@ async def test_acls_mean_nothing_where_the_owner_is_enforced(world):
     assert (await world("GET", "/annas/key")).status == 403
 
 
+async def test_who_writes_by_an_acl_is_held_to_policies(world):
+    """What goes with the writing of an object (its ACL) needs no more than that in ACLs, and yet what is
+    denied is denied, and who is narrowed down stays so."""
+    ownership = encode_document(Ownership(rule="ObjectWriter"))
+    await world.objects.put_document("annas", OWNERSHIP, ownership)
+    grants = (Grant(grantee="id-of-bert", permission="WRITE"),)
+    await world.objects.put_document("annas", ACL, encode_document(Acl(grants=grants)))
+
+    def may(*actions, effect="Allow"):
+        statement = {"Effect": effect, "Action": list(actions), "Resource": "*"}
+        return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+    account = world.berts_account
+    new = await world.identities.create_access_key(account, "", policy=may("s3:PutObject"))
+    narrowed = world.credential(new)
+    writes = await world.make_user(account, "writes", may("s3:PutObject"))
+    denied = await world.make_user(
+        account, "denied", may("*"), may("s3:PutObjectAcl", effect="Deny")
+    )
+    whole = await world.make_user(account, "whole", may("s3:Put*"))
+    for by, status in (
+        (world.bert, 200),
+        (whole, 200),
+        *((w, 403) for w in (narrowed, writes, denied)),
+    ):
+        assert (await world("PUT", "/annas/new", by, body=b"x")).status == 200
+        for headers in ({"x-amz-acl": "public-read"}, {"x-amz-grant-read": 'id="id-of-anna"'}):
+            answer = await world("PUT", "/annas/new", by, body=b"x", headers=headers)
+            assert answer.status == (200 if "x-amz-acl" not in headers else status), answer.body
+            answer = await world("POST", "/annas/new?uploads", by, headers=headers)
+            assert answer.status == (200 if "x-amz-acl" not in headers else status), answer.body
+    headers = {"x-amz-acl": "public-read"}
+    everyone = (Grant(grantee=ALL_USERS, permission="WRITE", group=True),)
+    await world.objects.put_document("annas", ACL, encode_document(Acl(grants=everyone)))
+    by_group = [(None, 200), (world.bert, 200), (narrowed, 403), (denied, 403)]
+    for by, status in by_group:
+        answer = await world("PUT", "/annas/new", by, body=b"x", headers=headers)
+        assert answer.status == status
+    await world.objects.put_document(
+        "annas", PUBLIC_ACCESS, encode_document(PublicAccessBlock(ignore_acls=True))
+    )
+    assert (await world("PUT", "/annas/new", body=b"x", headers=headers)).status == 403
+    await world.objects.put_document("annas", ACL, encode_document(Acl(grants=grants)))
+    await world.policy(world.make_statement("s3:PutObjectAcl", effect="Deny"))
+    for by in (world.bert, whole):
+        assert (await world("PUT", "/annas/new", by, body=b"x", headers=headers)).status == 403
+        assert (await world("PUT", "/annas/new", by, body=b"x")).status == 200
+
+
 # What is told.
 
 

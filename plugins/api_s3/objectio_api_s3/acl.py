@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
-from objectio.abc.api import Directory, Identity
+from objectio.abc.api import Directory, Wanted
 from objectio.abc.objects import BucketInfo
 from objectio.errors import AccessDenied
 from objectio.iam.public import is_public_acl
 from objectio.model.bucket import (
-    ACL,
     ALL_USERS,
     AUTHENTICATED_USERS,
     LOG_DELIVERY,
@@ -32,7 +31,7 @@ from objectio.model.bucket import (
 from objectio_api_s3 import permissions
 from objectio_api_s3.errors import refuse
 from objectio_api_s3.parse import Node, parse
-from objectio_api_s3.request import Call, Reply, xml_reply
+from objectio_api_s3.request import Call, Reply, arn, xml_reply
 from objectio_api_s3.xml import element
 
 HEADER: Final = b"x-amz-acl"
@@ -316,31 +315,9 @@ async def require_of_writer(
     call: Call, action: str, conditions: Callable[[], Mapping[str, Sequence[str]]]
 ) -> None:
     """An action that goes with writing an object. Who may write by a policy needs it besides; who
-    may by the bucket's ACL needs no more, since ACLs know no finer permission (S3 user guide,
-    "Mapping of ACL permissions and access policy permissions")."""
-    try:
-        await call.require(action, conditions)
-    except AccessDenied:
-        found = await settings(call)
-        raw = found.documents.get(ACL)
-        if found.disabled or raw is None:
-            raise
-        if not _may_write(decode_document(raw, Acl), call.request.identity, found.block):
-            raise
-
-
-def _may_write(acl: Acl, caller: Identity, block: PublicAccessBlock) -> bool:
-    groups = set() if block.ignore_acls else {ALL_USERS}
-    if caller.account and not block.ignore_acls:
-        groups.add(AUTHENTICATED_USERS)
-    return any(
-        grant.permission in ("WRITE", "FULL_CONTROL")
-        and (
-            grant.grantee in groups
-            if grant.group
-            else bool(caller.account) and grant.grantee == caller.canonical_id
-        )
-        for grant in acl.grants
+    may by the bucket's ACL needs no more, unless it is denied, or by a policy of their own account."""
+    await call.request.trust(
+        Wanted(action, arn(call.op.bucket, call.op.key), None, conditions, writing=True)
     )
 
 
