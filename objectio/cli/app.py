@@ -10,6 +10,7 @@ import difflib
 import importlib.metadata
 import io
 import logging
+import os
 import sys
 from importlib.metadata import EntryPoint
 from typing import Any, Final
@@ -255,8 +256,11 @@ class ObjectIOApp(App):
         if isinstance(error, UnicodeEncodeError):
             sentence = "what was given is not text in UTF-8"
         if isinstance(error, OSError) and error.strerror:
-            where = error.filename if error.filename is not None else "writing"
-            sentence = f"{where}: {error.strerror}"
+            sentence = error.strerror
+            if error.filename is not None:
+                sentence = f"{error.filename}: {sentence}"
+            elif error.errno is not None and sentence == os.strerror(error.errno):
+                sentence = f"writing: {sentence}"  # else it says what failed
         if not isinstance(error, ObjectIOError | OSError | ValueError):
             sentence = f"internal error: {type(error).__name__}: {error}"
             if not self.options.debug:
