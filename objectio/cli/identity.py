@@ -138,14 +138,8 @@ class UserShow(One):
         return cells({**said, "keys": keys}, _USER)
 
 
-class UserUpdate(One):
-    """Give a user another name, or another path in its ARN.
-
-    Its keys, groups and policies stay. Policies that name it by its ARN do not follow: they are about
-    whoever has that name.
-    """
-
-    takes = ("user",)
+class _Update(One):
+    """`takes` is what is changed."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -160,7 +154,19 @@ class UserUpdate(One):
         said = {name: value for name, value in wanted.items() if value is not None}
         if not said or not all(said.values()):
             raise ConfigError("say what to change: --name NAME, --path PATH, or both")
-        return cells(self.order(parsed_args, "users", parsed_args.user, "update", said=said), _ONE)
+        (kind,) = self.takes
+        path = (f"{kind}s", getattr(parsed_args, kind), "update")
+        return cells(self.order(parsed_args, *path, said=said), _ONE)
+
+
+class UserUpdate(_Update):
+    """Give a user another name, or another path in its ARN.
+
+    Its keys, groups and policies stay. Policies that name it by its ARN do not follow: they are about
+    whoever has that name.
+    """
+
+    takes = ("user",)
 
 
 class UserDelete(One):
@@ -199,6 +205,15 @@ class GroupShow(One):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], Row]:
         return cells(self.ask(parsed_args, "groups", parsed_args.group), _GROUP)
+
+
+class GroupUpdate(_Update):
+    """Give a group another name, or another path in its ARN.
+
+    Its users and policies stay. Policies that name it by its ARN do not follow.
+    """
+
+    takes = ("group",)
 
 
 class GroupDelete(One):

@@ -107,6 +107,8 @@ def test_who_administers(objectio, show, user):
     objectio("policy", "attach", "readwrite", "--user", "ann")
     for words in OPERATORS:
         assert "This identity may not do that" in objectio(*words, keys=ann, code=4)[1]
+    said = objectio("user", "list", keys=ann, code=4)[1]
+    assert "admin:ListUsers of arn:objectio:admin:::account/000000000000/user/*" in said
     objectio("policy", "attach", "admin", "--user", "ann")
     assert show("user", "list", keys=ann)[0]["name"] == "ann"
     assert show("node", "list", keys=ann)
@@ -147,11 +149,18 @@ def test_a_group_gives_what_it_has(objectio, show, user):
     assert objectio("object", "list", "shared", "-f", "csv", keys=cat)[0].startswith('"key"')
     (group,) = show("group", "user-groups", "cat")
     assert group["arn"] == "arn:aws:iam::000000000000:group/staff/readers"
+    changed = show("group", "update", "readers", "--name", "lookers", "--path", "/")
+    assert changed["arn"] == "arn:aws:iam::000000000000:group/lookers"
+    assert objectio("object", "list", "shared", "-f", "csv", keys=cat)[0].startswith('"key"')
+    assert show("group", "show", "lookers")["users"] == ["cat"]
+    assert show("group", "update", "lookers", "--name", "readers")["id"] == changed["id"]
     assert "user cat" in objectio("group", "delete", "readers", code=1)[1]
     assert "readers" in objectio("user", "delete", "cat", code=1)[1]
     assert show("group", "remove-user", "readers", "cat")["users"] == []
     objectio("object", "list", "shared", keys=cat, code=4)
     show("policy", "detach", "readonly", "--group", "readers")
+    said = objectio("policy", "detach", "readonly", "--group", "readers", code=3)[1]
+    assert said == "objectio: policy readonly is not attached to group readers\n"
     show("group", "delete", "readers")
     assert show("group", "list") == []
     show("bucket", "delete", "shared")

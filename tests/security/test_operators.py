@@ -188,6 +188,23 @@ async def test_nobody_renames_a_user_to_who_it_may_not_touch(world):
     assert users == ["boss", "dev-2", "op"]
 
 
+async def test_nobody_renames_a_group_to_one_that_it_may_not_touch(world):
+    devs = may("admin:*", resource=admin(f"account/{ROOT_ACCOUNT}/group/dev-*"))
+    by = await world.make_user(ROOT_ACCOUNT, "op", devs)
+    for name in ("dev-1", "bosses"):
+        await world.identities.create_group(ROOT_ACCOUNT, name)
+    groups = f"{ACCOUNTS}/{ROOT_ACCOUNT}/groups"
+    for name, new, status in (
+        ("dev-1", "chiefs", 403),
+        ("bosses", "dev-3", 403),
+        ("dev-1", "DEV-2", 200),
+    ):
+        answer = await world.admin("POST", f"{groups}/{name}/update", by, {"name": new})
+        assert answer.status == status, (name, new, answer.body)
+    found = [group.name for group in await world.identities.list_groups(ROOT_ACCOUNT)]
+    assert found == ["bosses", "DEV-2"]
+
+
 def test_diagnostics_looks_and_changes_nothing():
     routes = pytest.importorskip("objectio_api_admin.routes").ROUTES
     document = managed.POLICIES[f"{BUILT_IN}diagnostics"].document

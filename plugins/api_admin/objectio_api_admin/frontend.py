@@ -187,6 +187,11 @@ def _message(error: Exception) -> str:
         return error.message
     if isinstance(error, errors.ObjectIOError) and error.fields.get("reason") in _TOLD_REASONS:
         return error.message
+    if (
+        isinstance(error, errors.AccessDenied) and "action" in error.fields
+    ):  # it was asked for by them
+        lacking = f"{error.fields['action']} of {error.fields['resource']}"
+        return f"{_MESSAGES[errors.AccessError]} It takes {lacking}."
     return _find(_MESSAGES, error) or "Something went wrong; the server's log says what."
 
 

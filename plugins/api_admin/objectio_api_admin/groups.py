@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
-from objectio.abc.api import ApiContext
+from objectio.abc.api import ApiContext, Wanted
 from objectio.errors import NotEmpty
 from objectio.iam.admin import Group as KnownGroup
 from objectio.iam.admin import IdentityAdmin
 from objectio_api_admin.holders import held_by, policies_of
-from objectio_api_admin.shapes import Order, Route, account_of
+from objectio_api_admin.shapes import ARN, Order, Route, account_of
 from objectio_api_admin.values import AccountId, Arn, GroupName, Milliseconds, Path, UniqueId
 
 
 class NewGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: GroupName
     path: Path = "/"
+
+
+class ChangedGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is left out or empty stays as it is."""
+
+    name: Annotated[
+        str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_+=,.@-]{0,128}$"})
+    ] = ""
+    path: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^(/([!-~]{1,510}/)?)?$"})] = ""
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +66,20 @@ async def create_group(context: ApiContext, order: Order) -> Group:
 async def get_group(context: ApiContext, order: Order) -> GroupDetail:
     identities, account = await account_of(context, order)
     return await _detail(identities, account, order.names["group"])
+
+
+async def update_group(context: ApiContext, order: Order) -> Group:
+    identities, account = await account_of(context, order)
+    wanted: ChangedGroup = order.body
+    # As of a user that is renamed: with the name that it gets, too.
+    if wanted.name and order.trust is not None:
+        becomes = f"{ARN}account/{account}/group/{wanted.name}"
+        await order.trust(Wanted("admin:UpdateGroup", becomes))
+    return show_group(
+        await identities.update_group(
+            account, order.names["group"], new_name=wanted.name, new_path=wanted.path
+        )
+    )
 
 
 async def delete_group(context: ApiContext, order: Order) -> Group:
@@ -143,6 +166,17 @@ ROUTES: Final = (
         "context",
         returns=GroupDetail,
         summary="Shows a group, who is in it, and its policies.",
+    ),
+    Route(
+        "POST",
+        "/v1/accounts/{name}/groups/{group}/update",
+        "UpdateGroup",
+        "account/{name}/group/{group}",
+        update_group,
+        "context",
+        body=ChangedGroup,
+        returns=Group,
+        summary="Gives a group another name, another path, or both.",
     ),
     Route(
         "POST",

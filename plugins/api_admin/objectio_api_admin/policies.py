@@ -201,6 +201,11 @@ async def _detach(context: ApiContext, order: Order, kind: Kind) -> _Holder:
     identities, account = await account_of(context, order)
     policy = await find_policy(identities, account, order.names["policy"])
     await order.trust_policy(policy.arn)
+    attached = await identities.attached_policies(account, kind, order.names[kind])
+    if all(each.arn != policy.arn for each in attached):
+        raise NotFound(
+            f"policy {policy.name} is not attached to {kind} {order.names[kind]}", kind="policy"
+        )
     await identities.detach_policy(account, kind, order.names[kind], policy.arn)
     return await _holder(identities, account, kind, order.names[kind])
 

@@ -30,6 +30,7 @@ BODIES = {
     quotas.NewQuota: b'{"bytes_max": 1}',
     users.NewUser: b'{"name": "ann@home"}',
     users.ChangedUser: b'{"path": "/staff/"}',
+    groups.ChangedGroup: b'{"path": "/staff/"}',
     keys.NewKey: b'{"access_key": "AKEY"}',
     groups.NewGroup: b'{"name": "readers"}',
     policies.NewPolicy: b'{"name": "own", "document": ' + POLICY + b"}",

@@ -124,6 +124,14 @@ async def test_groups(order, look):
     assert "readers" in (await order("/users/ann/delete", status=409))["error"]["message"]
     await order("/groups/readers/users/bob/add", status=404)
     await order("/groups/writers/users/ann/add", status=404)
+    changed = await order("/groups/readers/update", {"name": "seers", "path": "/staff/"})
+    assert changed["arn"] == "arn:aws:iam::000000000000:group/staff/seers"
+    assert (await look("/users/ann"))["groups"] == ["seers"]
+    await order("/groups/readers/update", {"name": "x"}, 404)
+    await order("/groups/seers/update", {"name": "a b"}, 400)
+    assert (await order("/groups/seers/update", {"name": "readers"}))["id"] == made["id"]
+    said = await order("/groups/readers/policies/readonly/detach", status=404)
+    assert said["error"]["message"] == "policy readonly is not attached to group readers"
     assert (await order("/groups/readers/users/ann/remove"))["users"] == []
     await order("/groups/readers/delete")
     assert (await look("/groups"))["groups"] == []
