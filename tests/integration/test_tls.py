@@ -10,6 +10,7 @@ import http.client
 import os
 import re
 import shlex
+import shutil
 import signal
 import ssl
 import subprocess
@@ -298,6 +299,23 @@ def on_a_terminal(tmp_path, *arguments, nohup=False):
 
 
 NOTHING = "there are no certificates to be read anew"
+
+
+def test_the_authority_of_the_page_is_one_for_strict_clients(tmp_path):
+    """Those of Python 3.13, for one: RFC 5280 §4.2.1.3 wants to be told what an authority's key is for."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    page = (Path(__file__).resolve().parents[2] / "docs/howto/tls.md").read_text()
+    [script] = re.findall(r"```text\n(openssl req .*?)```", page, re.DOTALL)
+    asked = "openssl verify -x509_strict -verify_hostname meta.example -CAfile ca.pem this.pem"
+    done = subprocess.run(
+        ["sh", "-euc", f"{script}{asked}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "this.pem: OK\n"), done.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "1")], ids=["one", "workers"])
