@@ -14,6 +14,7 @@ from objectio.abc.admin import StorageAdmin
 from objectio.abc.cluster import ClusterState, NodeStatus
 from objectio.abc.context import Context
 from objectio.abc.driver import Driver, NoConfig
+from objectio.abc.orders import OrderLog
 from objectio.abc.role import NodeParts, Service
 from objectio.errors import ObjectIOError, Unavailable
 
@@ -86,6 +87,7 @@ class ControlService:
             admin,
             access_keys=self._access_keys(),
             metrics=parts.metrics,
+            orders=self._order_log,
         )
         assert self._sessions is not None
         await self._sessions.start()
@@ -140,6 +142,15 @@ class ControlService:
             return found.secret_key if found is not None and found.identity.is_root else None
 
         return secret_of
+
+    def _order_log(self) -> OrderLog | None:
+        """Kept by who answers HTTP here, which starts later."""
+        if not self._parts.config.audit.enabled:
+            return None
+        if not self._parts.has("orders"):
+            raise Unavailable("the audit log is not open yet", reason="starting")
+        log: OrderLog = self._parts.part("orders")
+        return log
 
     def _http(self) -> Any:
         parts = self._parts

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,12 +31,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from objectio.abc.api import Access, Identity
+from objectio.abc.api import ANONYMOUS, Access, Identity
 from objectio.abc.metrics import Counter, Metrics, NullMetrics
+from objectio.abc.orders import Ended
 from objectio.errors import AccessError, ObjectIOError, Unavailable
 from objectio.gateway.auditfile import AuditFile, encode_line, timestamp
 from objectio.gateway.exchange import Exchange
 from objectio.gateway.requestlog import Line
+from objectio.iam.credentials import root_identity
 
 logger: Final = logging.getLogger("objectio.gateway.audit")
 
@@ -101,7 +104,7 @@ def describe(
     peer: tuple[str, bool],
     headers: Mapping[bytes, bytes],
     access_key: str = "",
-) -> Facts:
+) -> dict[str, object]:
     """`access_key` is what was claimed, if nobody was known."""
     return {
         "request_id": request_id,
@@ -134,8 +137,20 @@ def claimed_key(error: Exception) -> str:
         return ""
     if "string_to_sign" in error.fields:  # it was found, and the signature was wrong
         return key
-    is_id = key.isascii() and key.isalnum() and key.isupper() and 16 <= len(key) <= 32
-    return key if is_id else ""
+    return key if _is_id(key) else ""
+
+
+def _is_id(key: str) -> bool:
+    return key.isascii() and key.isalnum() and key.isupper() and 16 <= len(key) <= 32
+
+
+def _order(action: str, resource: str, access_key: str, source: str, who: Identity) -> Facts:
+    """As `describe` has it of a request."""
+    facts = describe(
+        secrets.token_hex(8).upper(), action, resource, who, (source, False), {}, access_key
+    )
+    del facts["secure"]  # what is proven is bound to the connection, by TLS or not
+    return facts
 
 
 class Audit:
@@ -228,11 +243,32 @@ class Audit:
     def _line(self, event: str, facts: Facts) -> bytes:
         return encode_line({"time": timestamp(self._clock()), "event": event, **facts})
 
+    # Orders on the control plane: `objectio.abc.orders.OrderLog`.
+
+    async def begin_order(self, action: str, resource: str, access_key: str, source: str) -> Ended:
+        facts = _order(action, resource, access_key, source, root_identity(access_key))
+        await self._write(self._admin, "begun", facts)
+
+        async def end(status: str, code: str) -> None:
+            try:
+                await self._write(self._admin, "done", {**facts, "status": status, "code": code})
+            except Unavailable:  # as of requests: it is done
+                logger.error(Line(facts, "is done, which the audit log could not take"))
+
+        return end
+
+    def deny_order(self, action: str, access_key: str, source: str, code: str) -> None:
+        shown = access_key if _is_id(access_key) else ""
+        said = {**_order(action, "", shown, source, ANONYMOUS), "status": 401, "code": code}
+        self._collect(said)
+
     # Denials.
 
     def deny(self, facts: Facts, status: int, code: str, **more: object) -> None:
+        self._collect({**facts, "status": status, "code": code, **more})
+
+    def _collect(self, said: Facts) -> None:
         if self._limit.take():
-            said = {**facts, "status": status, "code": code, **more}
             self._collected.append(self._line("denied", said))
         else:
             self._left_out += 1

@@ -109,6 +109,7 @@ class HttpHost:
     async def start(self) -> None:
         if self._audit is not None:
             await self._audit.start()
+            self._parts.provide("orders", self._audit)
         await self._server.start()
         self._parts.provide("endpoint", self._server.endpoint)
         self._parts.provide("http", self._server.make_protocol)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -16,6 +18,9 @@ import urllib.request
 
 import pytest
 
+from objectio.errors import AccessError
+from objectio.rpc.control.client import AccessKey, ControlClient
+from objectio.testing.cluster import LocalServer
 from objectio.testing.shapes import SHAPES_SLOW
 
 for needed in ("objectio_api_admin", "objectio_api_iam", "objectio_api_s3", "objectio_kv_lmdb"):
@@ -162,6 +167,32 @@ def test_who_lifts_a_lock(start):
         )
         for event in ("begun", "done")
     ]
+
+
+def test_orders_on_the_control_plane(tmp_path):
+    """They come to the process that has the metadata, without HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = {"meta.listen": f"127.0.0.1:{port}"}
+    with LocalServer(tmp_path / "data", settings=settings) as server:
+        pair = dict(zip(("access_key", "secret_key"), server.credentials, strict=True))
+
+        async def order(**key):
+            client = ControlClient(f"http://127.0.0.1:{port}", AccessKey(**key))
+            try:
+                return await client.start_scrub()
+            finally:
+                await client.close()
+
+        asyncio.run(order(**pair))
+        begun, ended = lines(server)
+        assert (begun["event"], begun["action"]) == ("begun", "admin:StartScrub")
+        assert (ended["status"], ended["resource"]) == ("OK", "arn:objectio:admin:::scrub")
+        assert ended["access_key"] == pair["access_key"]
+        with pytest.raises(AccessError):
+            asyncio.run(order(**pair | {"secret_key": "x" * 40}))
+        (denied,) = eventually(lambda: lines(server, "denied"))
+        assert (denied["code"], denied["access_key"]) == ("proof", pair["access_key"])
 
 
 def test_who_is_denied(start):

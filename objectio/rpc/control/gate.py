@@ -6,6 +6,7 @@ connection are not known on any other.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 import time
@@ -14,7 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from objectio.abc.metrics import Metrics
-from objectio.errors import AccessDenied, AccessError, Unauthenticated
+from objectio.abc.orders import OrderLog
+from objectio.errors import AccessDenied, AccessError, Unauthenticated, Unavailable
 from objectio.rpc.auth import NAME_CHARS_MAX, NO_TLS, Binding
 from objectio.rpc.control.proof import (
     HEADER,
@@ -24,7 +26,7 @@ from objectio.rpc.control.proof import (
     call_mac,
     parse_proof,
 )
-from objectio.rpc.control.roles import ADMIN, MAY_CALL, PROCESSES
+from objectio.rpc.control.roles import ADMIN, MAY_CALL, ORDERS, PROCESSES
 
 CHALLENGE_SECONDS: Final = 3600.0
 CHALLENGES_MAX: Final = 16
@@ -48,7 +50,14 @@ class Admitted(NamedTuple):
 
 
 class Gate:
-    def __init__(self, secret: bytes, access_keys: AccessKeys, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        secret: bytes,
+        access_keys: AccessKeys,
+        metrics: Metrics,
+        orders: Callable[[], OrderLog | None] = lambda: None,
+    ) -> None:
+        self._orders = orders
         self.refused: dict[str, int] = {}
         """By reason: proof missing, malformed, or wrong; challenge of another connection, or too
         old; counter replayed; binding to TLS missing or wrong; role."""
@@ -63,7 +72,12 @@ class Gate:
         secret = self._access_keys(caller.name) if caller.role == ADMIN else None
         return None if secret is None else secret.encode()
 
-    def count(self, address: str, error: AccessError) -> None:
+    def count(self, address: str, error: AccessError, method: str = "") -> None:
+        with contextlib.suppress(Unavailable):
+            if (log := self._orders()) is not None:
+                claimed = str(error.fields.get("access_key", ""))
+                code = str(error.fields["reason"])
+                log.deny_order(ORDERS.get(method, method), claimed, address, code)
         reason = str(error.fields["reason"])
         self.refused[reason] = self.refused.get(reason, 0) + 1
         self._metrics.counter(
@@ -81,7 +95,7 @@ class Visitor:
         self.proved = False
         """Somebody who may call something is at the other end."""
         self._gate = gate
-        self._address = address
+        self.address = address
         self._binding = binding
         self._challenges: OrderedDict[bytes, Challenge] = OrderedDict()
 
@@ -105,7 +119,7 @@ class Visitor:
             if admitted.caller.role not in allowed:
                 raise AccessDenied(f"{admitted.caller.role} may not call {method}", reason="role")
         except AccessError as error:
-            raise self._refused(error) from None
+            raise self._refused(error, method) from None
         self.proved = True
         return admitted
 
@@ -125,7 +139,11 @@ class Visitor:
         # For a name that does not exist as much is computed as for one that does.
         mac = call_mac(key or b"-", method, caller, proof.nonce, proof.counter, request, binding)
         if not hmac.compare_digest(mac, proof.mac) or key is None:
-            raise Unauthenticated("the proof is not of this call by a known secret", reason="proof")
+            raise Unauthenticated(
+                "the proof is not of this call by a known secret",
+                reason="proof",
+                access_key=caller.name,
+            )
         if not challenge.counters.take(proof.counter):
             raise Unauthenticated("the counter of this proof was taken before", reason="replay")
         return Admitted(caller, key, mac)
@@ -139,6 +157,6 @@ class Visitor:
             return NO_TLS
         raise Unauthenticated("the proof is not bound to this TLS session", reason="binding")
 
-    def _refused(self, error: AccessError) -> AccessError:
-        self._gate.count(self._address, error)
+    def _refused(self, error: AccessError, method: str = "") -> AccessError:
+        self._gate.count(self.address, error, method)
         return error

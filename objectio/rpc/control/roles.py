@@ -40,3 +40,12 @@ MAY_CALL: Final[Mapping[str, Set[str]]] = {
     "/objectio.v1.Admin/Journal": _ADMIN,
     "/objectio.v1.Admin/Doctor": _ADMIN,
 }
+
+ORDERS: Final[Mapping[str, str]] = {
+    "/objectio.v1.Admin/Replace": "admin:ReplaceDisk",
+    "/objectio.v1.Admin/Drain": "admin:DrainDisk",
+    "/objectio.v1.Admin/Undrain": "admin:UndrainDisk",
+    "/objectio.v1.Admin/Remove": "admin:RemoveDisk",
+    "/objectio.v1.Admin/StartScrub": "admin:StartScrub",
+}
+"""What changes something, by the action that the operators' API knows it by: the audit log has it."""

@@ -22,6 +22,7 @@ from grpclib.const import Handler as Route
 
 from objectio.abc.admin import StorageAdmin
 from objectio.abc.metrics import Metrics, NullMetrics
+from objectio.abc.orders import OrderLog
 from objectio.errors import (
     ObjectIOError,
     OperationNotImplemented,
@@ -43,10 +44,10 @@ from objectio.rpc.control.handlers import (
 )
 from objectio.rpc.control.pb import messages as pb
 from objectio.rpc.control.pb.reflection import ServerReflectionRequest
-from objectio.rpc.control.proof import ANSWER_HEADER, METHOD
+from objectio.rpc.control.proof import ANSWER_HEADER, METHOD, Caller
 from objectio.rpc.control.raw import RawCodec
 from objectio.rpc.control.reflection import answer as reflect
-from objectio.rpc.control.roles import MAY_CALL
+from objectio.rpc.control.roles import MAY_CALL, ORDERS
 
 REQUEST_BYTES_MAX: Final = 1 * MIB
 REQUEST_SECONDS: Final = 10.0
@@ -79,7 +80,8 @@ Call = Callable[[GrpcStream], Awaitable[None]]
 
 
 class ControlServer:
-    """`access_keys` gives the secret key of an access key that may administer the cluster."""
+    """`access_keys` gives the secret key of an access key that may administer the cluster, `orders` the
+    audit log, if one is kept; it raises `Unavailable` as long as that is not known."""
 
     def __init__(
         self,
@@ -89,10 +91,12 @@ class ControlServer:
         *,
         access_keys: AccessKeys,
         metrics: Metrics | None = None,
+        orders: Callable[[], OrderLog | None] = lambda: None,
     ) -> None:
         metrics = metrics or NullMetrics()
+        self._orders = orders
         logging.getLogger("grpclib").setLevel(logging.WARNING)  # a line for all who hang up
-        self._gate = Gate(secret, access_keys, metrics)
+        self._gate = Gate(secret, access_keys, metrics, orders)
         cluster = ClusterHandlers(plane)
         self.answers: Mapping[str, Answer] = {
             **cluster.answers(),
@@ -127,6 +131,26 @@ class ControlServer:
             await asyncio.wait(waiting, timeout=1.0)
         for connection in list(self._connections):
             connection.abort()
+
+    async def carry_out(
+        self, path: str, handler: Answer, caller: Caller, raw: bytes, source: str
+    ) -> bytes:
+        log = self._orders() if path in ORDERS else None
+        if log is None:
+            return bytes(await handler(caller, raw))
+        ended = await log.begin_order(ORDERS[path], _resource(path, raw), caller.name, source)
+        try:
+            answer = bytes(await handler(caller, raw))
+        except ObjectIOError as error:
+            await ended(
+                status_of(error).name, str(error.fields.get("reason") or type(error).__name__)
+            )
+            raise
+        except BaseException:
+            await ended(Status.UNKNOWN.name, "InternalError")
+            raise
+        await ended(Status.OK.name, "")
+        return answer
 
     # What connections tell.
 
@@ -277,10 +301,11 @@ class Routes:
     async def _answer(self, path: str, handler: Answer, stream: GrpcStream) -> None:
         raw = await receive(stream) or b""
         admitted = self._visitor.admit(path, stream.metadata or {}, raw)
-        task = asyncio.ensure_future(handler(admitted.caller, raw))
+        server, source = self._server, self._visitor.address
+        task = asyncio.ensure_future(server.carry_out(path, handler, admitted.caller, raw, source))
         self._server.under_way.add(task)
         task.add_done_callback(self._server.under_way.discard)
-        answer = bytes(await asyncio.shield(task))
+        answer = await asyncio.shield(task)
         await stream.send_message(answer)
         proof = admitted.answer_proof(answer)
         await stream.send_trailing_metadata(metadata={ANSWER_HEADER: proof})
@@ -291,6 +316,12 @@ class Routes:
         async with contextlib.aclosing(handler(admitted.caller, raw)) as answers:
             async for message in answers:
                 await stream.send_message(bytes(message))
+
+
+def _resource(path: str, raw: bytes) -> str:
+    if path.endswith("/StartScrub"):
+        return "arn:objectio:admin:::scrub"
+    return f"arn:objectio:admin:::disk/{parse(pb.OsdRequest, raw).osd}"
 
 
 async def receive(stream: GrpcStream, seconds: float = REQUEST_SECONDS) -> bytes | None:

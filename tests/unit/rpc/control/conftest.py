@@ -183,8 +183,13 @@ class Harness:
         self.plane = Plane()
         self.admin = Admin()
         self.keys = {ROOT.access_key: ROOT.secret_key}
+        self.orders = lambda: None
         self.server = ControlServer(
-            SECRET, self.plane, self.admin, access_keys=lambda name: self.keys.get(name)
+            SECRET,
+            self.plane,
+            self.admin,
+            access_keys=lambda name: self.keys.get(name),
+            orders=lambda: self.orders(),
         )
         self.listeners = Listeners(self.server.protocol)
         self.address = ""
