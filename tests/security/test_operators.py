@@ -294,5 +294,14 @@ async def test_tags_that_policies_ask_for_are_not_set_past_them(world):
     assert (await world.iam("CreateAccessKey", by, UserName="boss")).status == 403
     new = {"UserName": "new", "Tags.member.1.Key": "rank", "Tags.member.1.Value": "x"}
     assert (await world.iam("CreateUser", by, **new)).status == 403
+    # What is no user has no tags of one, whatever it is called.
+    only = may("iam:*", Condition={"StringEquals": {"aws:ResourceTag/mine": "yes"}})
+    tagged = await world.make_user(account, "tagged", only)
+    await world.identities.set_tags(account, "user", "tagged", {"mine": "yes"})
+    policy = {"name": "tagged", "document": EVERYTHING, "path": "/a:user/"}
+    made = await world.identities.create_managed_policy(account, **policy)
+    assert made.arn.endswith(":policy/a:user/tagged")
+    assert (await world.iam("GetUser", tagged, UserName="tagged")).status == 200
+    assert (await world.iam("GetPolicy", tagged, PolicyArn=made.arn)).status == 403
     user = await world.identities.get_user(account, "user")
     assert dict(user.tags) == {"team": "blue"}

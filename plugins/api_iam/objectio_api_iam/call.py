@@ -185,11 +185,12 @@ async def conditions(call: Call, resource: str) -> Mapping[str, Sequence[str]]:
 
 
 async def _tags_of(call: Call, resource: str) -> Mapping[str, str]:
-    name = resource.rpartition("/")[2]
+    kind, _, path = resource.split(":", 5)[-1].partition("/")
+    name = path.rpartition("/")[2]
     with contextlib.suppress(NotFound):
-        if ":user/" in resource:
+        if kind == "user":
             return (await call.admin.get_user(call.account, name)).tags
-        if ":role/" in resource:
+        if kind == "role":
             return (await call.admin.get_role(call.account, name)).tags
     return {}
 
