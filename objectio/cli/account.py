@@ -23,9 +23,9 @@ class AccountCreate(ShowOne):
         parser.add_argument("--display-name", required=True, metavar="TEXT", help="its name")
         parser.add_argument("--id", default="", metavar="DIGITS", help="12 digits")
         parser.add_argument("--canonical-id", default="", metavar="TEXT", help="how ACLs name it")
-        parser.add_argument("--email", default="", metavar="ADDRESS")
-        parser.add_argument("--access-key", default="", metavar="KEY")
-        parser.add_argument("--secret-key", default="", metavar="SECRET")
+        parser.add_argument("--email", default="", metavar="ADDRESS", help="for people")
+        parser.add_argument("--access-key", default="", metavar="KEY", help="not one that is made")
+        parser.add_argument("--secret-key", default="", metavar="SECRET", help="likewise")
         add_client_arguments(parser)
         return parser
 

@@ -39,7 +39,7 @@ def _where(parsed_args: argparse.Namespace) -> Where:
 
 
 def _add_object(parser: argparse.ArgumentParser, *, version: bool = True) -> None:
-    parser.add_argument("bucket", metavar="BUCKET")
+    parser.add_argument("bucket", metavar="BUCKET", help="the bucket")
     parser.add_argument("key", metavar="KEY", help="the object's name")
     if version:
         parser.add_argument(
@@ -168,7 +168,7 @@ class ObjectList(Lister):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("bucket", metavar="BUCKET")
+        parser.add_argument("bucket", metavar="BUCKET", help="the bucket")
         parser.add_argument("--prefix", default="", metavar="TEXT", help="keys that begin so")
         parser.add_argument("--delimiter", default="", metavar="TEXT", help="what ends a folder")
         parser.add_argument("--after", default="", metavar="KEY", help="keys behind this one")
@@ -235,7 +235,7 @@ class ObjectDelete(Command):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument("bucket", metavar="BUCKET")
+        parser.add_argument("bucket", metavar="BUCKET", help="the bucket")
         parser.add_argument("keys", nargs="+", metavar="KEY", help="the objects' names")
         parser.add_argument(
             "--version-id", default="", metavar="ID", help="this version, of one key"

@@ -61,5 +61,6 @@ def _check_free(kind: str, name: str) -> None:
         # The kinds of filters say what they wrap, as in "filter.kv".
         if any((offered.partition(".")[0], of) == (kind, name) for offered, of in info.drivers):
             raise PluginConflict(
-                f"{info.distribution} has a {KINDS[kind].title} {name} already: take another name"
+                f"the {KINDS[kind].title} {name} is there already, of {info.distribution}: take "
+                "another name"
             )

@@ -131,7 +131,7 @@ class PolicyCreate(_One):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         parser.add_argument("file", metavar="FILE", help="the document; - is the standard input")
-        parser.add_argument("--description", default="", metavar="TEXT")
+        parser.add_argument("--description", default="", metavar="TEXT", help="what it is for")
         parser.add_argument("--path", default="/", metavar="PATH", help="in its ARN, as /staff/")
         return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from types import TracebackType
 from typing import Final, TextIO
@@ -10,6 +11,7 @@ from objectio.model.units import size_text, span_text
 
 _SECONDS_BETWEEN: Final = 0.1
 _BAR_CHARS: Final = 24
+_COLUMNS_DEFAULT: Final = 80
 _ERASE_LINE: Final = "\r\x1b[K"  # ECMA-48, EL
 
 
@@ -56,7 +58,8 @@ class Progress:
         if self._stream is None:
             return
         self._drawn = time.monotonic()
-        self._stream.write(f"{_ERASE_LINE}{self.line(self._drawn - self._began)}")
+        line = fitted(self.line(self._drawn - self._began), _columns(self._stream))
+        self._stream.write(f"{_ERASE_LINE}{line}")
         self._stream.flush()
 
     def line(self, seconds: float) -> str:
@@ -73,3 +76,18 @@ class Progress:
             left = f"  {span_text((self._total - self._done) / rate)} left"
         sizes = f"{size_text(self._done)} of {size_text(self._total)}"
         return f"[{bar}] {share:4.0%}  {sizes}  {speed}{left}"
+
+
+def fitted(line: str, columns: int) -> str:
+    """One line of a terminal of so many columns: only that can be written over. The bar goes first."""
+    room = columns - 1
+    if len(line) > room:
+        line = line.rpartition("] ")[2]
+    return line[:room]
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS_DEFAULT
+    except (OSError, ValueError):
+        return _COLUMNS_DEFAULT

@@ -17,6 +17,7 @@ from objectio.config.load import SECTIONS
 from objectio.config.schema import DRIVER_TABLES, DiskSection
 
 ROOT = Path(__file__).resolve().parents[2]
+WRITE_A_PLUGIN = ROOT / "docs/howto/write-a-plugin.md"
 REFERENCE = ROOT / "docs/reference"
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 LABELS = ["Called", "Arguments", "Returns", "Ordering", "Failure", "Since"]
@@ -154,7 +155,7 @@ def test_plugins_on_the_page_are_plugins():
     from objectio.plugin.info import PluginStatus
     from objectio.plugin.loader import load_plugins
 
-    codes = blocks(ROOT / "docs/howto/write-a-plugin.md", "python")
+    codes = blocks(WRITE_A_PLUGIN, "python")[:2]
     listener, placement = ModuleType("page_listener"), ModuleType("page_placement")
     for module, code in zip((listener, placement), codes, strict=True):
         exec(compile(code, module.__name__, "exec"), vars(module))
@@ -167,6 +168,27 @@ def test_plugins_on_the_page_are_plugins():
     assert heard == []
     plugins.emit(NodeEvent(EventKind.OSD_DOWN, "n1", {"osd": 3, "reason": "it is gone"}))
     assert heard[0][1:] == (3, "n1", "it is gone")
+
+
+def test_what_the_page_calls_secret_is_hidden():
+    from types import ModuleType
+
+    from objectio import hookimpl
+    from objectio.abc.driver import Driver
+    from objectio.config import Config, dump_toml
+    from objectio.config.shown import without_secrets
+    from objectio.plugin.loader import load_plugins
+
+    page, plugin = ModuleType("page"), ModuleType("plugin")
+    code = blocks(WRITE_A_PLUGIN, "python")[2]
+    exec(compile(code, "page", "exec", dont_inherit=True), vars(page))
+    driver = Driver(name="engine", config=page.Config, open=lambda config, context: None)
+    plugin.objectio_register_kv = hookimpl(lambda: [driver])
+    registry = load_plugins(builtin=(plugin,), search=()).registry
+    table = {"url": "https://example.com/canary", "password": "canary"}
+    text = dump_toml(without_secrets(Config(driver_tables={"kv": {"engine": table}}), registry))
+    assert 'url = "https://example.com/…"' in text
+    assert "canary" not in text
 
 
 def test_the_glossary_is_sorted():

@@ -191,7 +191,7 @@ def _message(error: Exception) -> str:
         isinstance(error, errors.AccessDenied) and "action" in error.fields
     ):  # it was asked for by them
         lacking = f"{error.fields['action']} of {error.fields['resource']}"
-        return f"{_MESSAGES[errors.AccessError]} It takes {lacking}."
+        return f"This identity may not do that: it takes {lacking}."
     return _find(_MESSAGES, error) or "Something went wrong; the server's log says what."
 
 

@@ -144,7 +144,7 @@ class TestCommand:
     )
     def test_a_name_that_is_taken(self, tmp_path, capsys, kind, name, title):
         assert main(["plugin", "new", kind, name, "--directory", str(tmp_path)]) == 1
-        said = f"objectio has a {title} {name} already: take another name"
+        said = f"the {title} {name} is there already, of objectio: take another name"
         assert said in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from objectio.cli.progress import Progress
+from objectio.cli.progress import Progress, fitted
 from objectio.cli.resume import FORGOTTEN_SECONDS, record_of
 from objectio.cli.s3 import Where, metadata_headers, parse
 from objectio.cli.transfer import PART_BYTES, PARTS_MAX, part_bytes
@@ -95,6 +95,19 @@ def test_progress_is_quiet_where_nobody_looks():
     with Progress(written, 10) as progress:
         progress.add(10)
     assert written.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (80, "[####--------]  33%  10 MiB of 30 MiB"),
+        (38, "[####--------]  33%  10 MiB of 30 MiB"),
+        (37, " 33%  10 MiB of 30 MiB"),
+        (11, " 33%  10 M"),
+    ],
+)
+def test_progress_keeps_to_one_line(columns, shown):
+    assert fitted("[####--------]  33%  10 MiB of 30 MiB", columns) == shown
 
 
 def test_what_was_there_before_makes_no_speed():
