@@ -27,6 +27,8 @@ logger = logging.getLogger("objectio.gateway")
 
 KEEP_ALIVE_SECONDS: Final = 75  # SDKs keep idle connections for 60 s; the client should close first
 BACKLOG: Final = 2048
+CUT_SECONDS: Final = 1.0
+"""Requests that are cut have so long to notice, and as long again once they are cancelled."""
 
 
 class HttpServer:
@@ -175,15 +177,23 @@ class HttpServer:
         except TimeoutError:
             tasks = list(server.server_state.tasks)
             logger.warning("cutting %d connections that did not finish in time", len(connections))
-            for task in tasks:
-                task.cancel()
             for connection in list(connections):
                 _abort(connection)
-            if tasks:
-                await asyncio.wait(tasks, timeout=1.0)
+            await _end(tasks)
         for path in self._paths:
             with contextlib.suppress(OSError):
                 os.unlink(path)
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Requests whose clients have gone. Most see to it themselves; what is cancelled passes for a failure."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=CUT_SECONDS)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late, timeout=CUT_SECONDS)
 
 
 def _abort(connection: Any) -> None:

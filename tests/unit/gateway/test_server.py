@@ -156,6 +156,24 @@ async def test_stop_cuts_what_does_not_finish(app, serve, world, front_end):
         assert isinstance(results[0], (OSError, EOFError)) or results[0][0] == 500
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_who_is_cut_at_the_end_is_no_failure(app, serve, world, front_end, method, caplog):
+    """The client takes nothing of its response, or sends no more of its request."""
+    front_end.responses[b"/endless"] = stream_forever(asyncio.Event())
+    async with serve(app) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+        body = bytes(100_000) if method == "PUT" else b""
+        data = request(server, world.root, method, path=b"/endless", body=body)
+        writer.write(data[:-1] if body else data)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not server._server.server_state.tasks:
+                await asyncio.sleep(0.01)
+            await server.stop(0.3)
+        writer.close()
+    assert "cutting 1 connections" in caplog.text
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
+
+
 async def test_a_refused_upload_hears_why(app, serve, world, front_end):
     """The client sends 8 MiB, which are more than fit the socket buffers, before it reads."""
     async with serve(app) as server:
