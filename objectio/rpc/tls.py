@@ -58,7 +58,10 @@ def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path | Non
     try:
         context.load_cert_chain(certificate, key, password=no_password)
     except OSError as error:  # also ssl.SSLError
-        raise ConfigError(f"TLS from {files}: {error}") from error
+        why = str(error)
+        if "PEM lib" in why:  # all that OpenSSL says
+            why = "that is not a certificate and its private key, as PEM"
+        raise ConfigError(f"TLS from {files}: {why}") from error
 
 
 class Renewable(ssl.SSLContext):

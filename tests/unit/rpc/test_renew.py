@@ -105,6 +105,17 @@ def test_new_connections_see_the_new_one_and_old_ones_go_on(files, run):
     run(check())
 
 
+@pytest.mark.parametrize("left", [b"-----BEGIN CERT", b"-----BEGIN PRIVATE", b""])
+def test_a_file_without_certificate_or_key_is_told_so(tmp_path, left):
+    path = make_certificate(tmp_path / "one.pem")
+    key, begin, certificate = path.read_bytes().partition(b"-----BEGIN CERTIFICATE")
+    path.write_bytes(b"".join(part for part in (key, begin + certificate) if left and left in part))
+    with pytest.raises(
+        ConfigError, match=r"one\.pem: that is not a certificate and its private key"
+    ):
+        served(path)
+
+
 @LOOPS
 def test_a_key_of_another_kind_takes_the_place_of_the_old_one_for_everybody(files, tmp_path, run):
     """OpenSSL would go on showing the old certificate to clients that want one of that kind."""
