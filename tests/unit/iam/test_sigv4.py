@@ -339,9 +339,7 @@ def test_content_hash_is_required_in_header_form():
         verify(headers)
     assert caught.value.fields["reason"] == "InvalidRequest"
     assert caught.value.fields["header"] == "x-amz-content-sha256"
-
-
-def test_another_scheme_is_said_to_be_wrong_before_what_it_lacks():
+    # Another scheme is said to be wrong before what it lacks.
     with pytest.raises(Unauthenticated, match="AWS4-HMAC-SHA256"):
         verify([HOST, (b"authorization", b"Bearer a.b.c")])
 
