@@ -22,6 +22,7 @@ from cliff.commandmanager import CommandManager
 from stevedore.extension import ExtensionManager
 
 from objectio import __version__
+from objectio.cli.cells import Name
 from objectio.cli.command import one_sentence
 from objectio.errors import (
     AccessError,
@@ -265,7 +266,8 @@ class ObjectIOApp(App):
             sentence = f"internal error: {type(error).__name__}: {error}"
             if not self.options.debug:
                 sentence += "; --debug shows where"
-        self.stderr.write(f"{self.NAME}: {' '.join(sentence.split())}\n")
+        sentence = Name(" ".join(sentence.split())).human_readable()
+        self.stderr.write(f"{self.NAME}: {sentence}\n")
         return _exit_code(error)
 
     def _log_to_stderr(self) -> logging.Handler:

@@ -260,8 +260,12 @@ class Connection:
             raise self.unreachable(error) from error
 
     def unreachable(self, error: Exception) -> Exception:
+        import http.client
+
         from objectio.errors import Unavailable
 
+        if type(error) is http.client.BadStatusLine:
+            return Unavailable(f"{self.endpoint} does not speak HTTP: is it https:// there?")
         distrust = getattr(error, "verify_message", "")  # of ssl.SSLCertVerificationError
         if distrust:
             return Unavailable(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from objectio.cli.cells import Flag, Moment
 from objectio.cli.command import Command, Lister, Row
 from objectio.cli.config import add_config_arguments, plugins_for
 
@@ -67,10 +68,10 @@ class KmsList(Lister):
         rows: list[tuple[Any, ...]] = [
             (
                 name,
-                name == ring.default,
+                Flag(name == ring.default),
                 len(key.versions),
-                key.versions[0].created_ms,
-                key.versions[-1].created_ms,
+                Moment(key.versions[0].created_ms),
+                Moment(key.versions[-1].created_ms),
             )
             for name, key in sorted(ring.keys.items())
         ]

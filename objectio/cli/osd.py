@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from objectio.cli.cells import Size
 from objectio.cli.command import Row, ShowOne
 from objectio.cli.config import plugins_for
 
@@ -85,8 +86,8 @@ class OsdPrepare(ShowOne):
         superblock = look(disk) if config.osd.driver in ("", "log") else None
         if superblock is not None:
             shown |= {
-                "size_bytes": superblock.size_bytes,
-                "segment_bytes": superblock.segment_bytes,
+                "size_bytes": Size(superblock.size_bytes),
+                "segment_bytes": Size(superblock.segment_bytes),
                 "format": superblock.format_version,
             }
         return tuple(shown), tuple(shown.values())

@@ -111,7 +111,11 @@ def locked(path: Path, mode: int = 0o600) -> Iterator[BinaryIO | None]:
 def _directory(environ: Mapping[str, str]) -> Path:
     # XDG Base Directory Specification: a path that is not absolute is to be ignored.
     state = Path(environ.get("XDG_STATE_HOME", ""))
-    state = state if state.is_absolute() else Path("~/.local/state").expanduser()
+    if not state.is_absolute():
+        home = Path("~").expanduser()
+        if not home.is_dir():  # who is to have none has one that is not to be there
+            raise FileNotFoundError(home)
+        state = home / ".local/state"
     return state / "objectio" / "uploads"
 
 

@@ -165,6 +165,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: "
         (OK + b"5\r\n\r\nhello", "object stat b k", 1, "does not serve S3"),
         (OK + b"5\r\n\r\nhello", "object get b k -", 1, "does not serve S3"),
         (OK + b"5\r\n\r\nhello", "cluster events", 1, "does not answer operators"),
+        (b"\x15\x03\x01\x00\x02\x02\x50", "user list", 5, "is it https:// there?"),
         (b"HTTP/1.1 502 Bad\r\ncontent-length: 0\r\n\r\n", "user list", 5, "HTTP 502"),
         (b"HTTP/1.1 502 Bad\r\ncontent-length: 0\r\n\r\n", "cluster events", 5, "HTTP 502"),
     ],

@@ -96,6 +96,11 @@ class NoUtf8(Command):
         "\udcff".encode()
 
 
+class Escapes(Command):
+    def take_action(self, parsed_args):
+        raise NotFound("there is no bucket \x1b[2J")
+
+
 class FullDisk(Command):
     def take_action(self, parsed_args):
         raise OSError(28, "No space left on device")
@@ -105,7 +110,7 @@ class FullDisk(Command):
 def commands(tmp_path, monkeypatch):
     """A distribution that brings the commands above, and some that cannot be loaded."""
     kinds = (Fine, Fails, Misses, Denied, Waits, Misconfigured, Crashes, Interrupted, Pipe, Code)
-    kinds += (Rows, OneThing, NoUtf8, FullDisk)
+    kinds += (Rows, OneThing, NoUtf8, Escapes, FullDisk)
     entries = {f"demo_{kind.__name__.lower()}": f"{HERE}:{kind.__name__}" for kind in kinds}
     entries["demo_unimportable"] = "objectio.testing.brokenplugins.import_error:Nothing"
     entries["demo_twice"] = f"{HERE}:Fine"
@@ -132,6 +137,7 @@ def test_a_command_runs_and_may_give_an_exit_code(capsys):
         ("crashes", 1, "objectio: internal error: KeyError: 'key'; --debug shows where\n"),
         ("interrupted", 130, ""),
         ("noutf8", 2, "objectio: what was given is not text in UTF-8\n"),
+        ("escapes", 3, "objectio: there is no bucket \\x1b[2J\n"),
         ("fulldisk", 1, "objectio: writing: No space left on device\n"),
     ],
 )

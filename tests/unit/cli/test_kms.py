@@ -31,6 +31,7 @@ def test_keys_are_made_rotated_and_listed(capsys, path):
     assert code == 0
     shown = {row["key"]: (row["default"], row["versions"]) for row in json.loads(out)}
     assert shown == {"default": (False, 1), "k1": (True, 2)}
+    assert run(capsys, "list", "--data", data, "-c", "default")[1].count("yes") == 1
     for key in read_ring(path).keys.values():
         for version in key.versions:
             assert version.secret.hex() not in out

@@ -97,6 +97,16 @@ def test_progress_is_quiet_where_nobody_looks():
     assert written.getvalue() == ""
 
 
+def test_a_home_that_is_not_there_is_not_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "lost"))
+    with record_of("http://h:1", Where("b", "k"), tmp_path / "file", {}) as record:
+        assert record is None
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "lost").mkdir()
+    with record_of("http://h:1", Where("b", "k"), tmp_path / "file", {}) as record:
+        assert record is not None
+
+
 @pytest.mark.parametrize(
     ("columns", "shown"),
     [
