@@ -35,6 +35,7 @@ NAN_ALLOWED = {"Found in the cache"}  # a disk that cannot be read past the page
 ONLY_AT_TIMES = {
     "objectio_process_up",  # under a supervisor
     "objectio_events_oldest_seconds",  # with a target of events
+    "objectio_tls_certificate_expiry_timestamp_seconds",  # with TLS
 }
 
 
