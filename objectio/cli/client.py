@@ -289,7 +289,7 @@ class Connection:
     def _sign(
         self, method: str, path: str, query: str, headers: Headers, content_sha256: bytes | None
     ) -> Headers:
-        headers = [(b"host", self._url.netloc.rpartition("@")[2].encode()), *headers]
+        headers = [(b"host", self._url.netloc.encode()), *headers]
         if self.keys is None:
             return headers
         if self.keys.bearer:  # RFC 6750 §2.1
@@ -402,6 +402,10 @@ def _parse(endpoint: str) -> SplitResult:
         fine = url.scheme in ("http", "https") and url.hostname and url.port != 0
     except ValueError:
         fine = False
+    if fine and "@" in url.netloc:  # not quoted: it is a secret
+        raise _usage(
+            "an address has no user and password in it: OBJECTIO_ACCESS_KEY and OBJECTIO_SECRET_KEY do"
+        )
     if not fine or not endpoint.isascii() or not endpoint.isprintable() or " " in endpoint:
         raise _usage(f"{endpoint!r} is not the address of a server, as {ENDPOINT_DEFAULT} is one")
     return url

@@ -193,7 +193,9 @@ class Accounts(Registry):
         if narrowed and held >= SERVICE_KEYS_MAX:
             raise too_many(f"Cannot exceed quota for narrowed AccessKeys: {SERVICE_KEYS_MAX}")
         if not narrowed and len(found) - held >= KEYS_MAX:
-            raise too_many(f"Cannot exceed quota for AccessKeysPerUser: {KEYS_MAX}")
+            raise too_many(
+                f"Cannot exceed quota for AccessKeysPerUser: {KEYS_MAX}. Delete one first"
+            )
 
     async def update_access_key(
         self, account: str, user: str, access_key: str, *, active: bool

@@ -69,7 +69,10 @@ class Catalog(Principals):
             for kind, decode in _HOLDERS:
                 holders += await self._list(rows.of_account(kind, account), decode)
             if any(arn in holder.attached for holder in holders):
-                raise NotEmpty("Cannot delete a policy attached to entities.", kind="policy")
+                raise NotEmpty(
+                    "Cannot delete a policy attached to entities. Detach it from them first.",
+                    kind="policy",
+                )
             # Whoever attaches it now changes no row of ours. It then denies everything to them,
             # which they see, and is detached like any other.
             await self._commit(checks, [(name, None)])

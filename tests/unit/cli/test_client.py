@@ -143,6 +143,12 @@ def test_secrets_are_not_shown(home):
     assert "directory-secret" not in repr(keys)
 
 
+def test_a_password_in_an_address_is_refused_and_not_shown():
+    with pytest.raises(ConfigError, match="no user and password") as refused:
+        Client("http://ann:canary@h:9000", None)
+    assert "canary" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "endpoint",
     ["", "localhost:9000", "ftp://h", "http://", "http://h:x", "http://h:99999", "http://a b"],
