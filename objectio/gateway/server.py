@@ -152,6 +152,12 @@ class HttpServer:
         self, listener: socket.socket, tls: ssl.SSLContext | None
     ) -> asyncio.Server:
         loop, backlog = asyncio.get_running_loop(), self._server.config.backlog
+        try:
+            listener.listen(backlog)  # uvloop does it too, but tells nobody when it fails
+        except OSError as error:
+            name = listener.getsockname()
+            where = f"unix:{name}" if isinstance(name, str) else str(Address(*name[:2]))
+            raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from error
         if listener.family == socket.AF_UNIX:
             return await loop.create_unix_server(self.make_protocol, sock=listener, backlog=backlog)
         return await loop.create_server(

@@ -12,10 +12,12 @@ import subprocess
 
 import boto3
 import pytest
+import uvloop
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from objectio.gateway.app import GatewayApp
+from objectio.gateway.arrivals import refuse
 from objectio.gateway.exchange import ClientDisconnected
 from objectio.gateway.gate import Gate
 from objectio.gateway.protocol import Patience
@@ -82,6 +84,21 @@ async def test_start_answers_and_stops(app, serve, world):
     with pytest.raises(ConnectionRefusedError):
         await exchange(server, b"")
     await server.stop()
+
+
+def test_who_has_bound_a_port_may_still_be_too_late():
+    """Two may, as long as neither listens. On the loop that nodes run on."""
+
+    async def check():
+        address = ("127.0.0.1", 0)
+        first = listen(*address)
+        second = listen(*first.getsockname())
+        first.listen()
+        with first, pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1:\d+: .* in use"):
+            await HttpServer(refuse, listener=second).start()
+        assert second.fileno() == -1
+
+    uvloop.run(check())
 
 
 async def test_keep_alive_and_pipelining(app, serve, world):
