@@ -23,6 +23,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final, TypeVar
 
 from objectio.abc.driver import ThreadModel
@@ -34,6 +35,7 @@ from objectio.kv.failure import as_storage_error
 from objectio.kv.group import GroupCommitter
 from objectio.kv.keys import KEY_END, prefix_end
 from objectio.kv.outbox import Applied, CatchUp, CommitJournal, Outbox
+from objectio.kv.place import Place
 from objectio.limits import (
     KV_COMMIT_BYTES_MAX,
     KV_COMMIT_WRITES_MAX,
@@ -52,7 +54,7 @@ T = TypeVar("T")
 
 class KVStore:
     """One opened store. Closing it closes the driver. `journaled`: its commits are to be followed by
-    a journal, which is attached later."""
+    a journal, which is attached later. `directory` is that of the engine's files."""
 
     def __init__(
         self,
@@ -62,7 +64,9 @@ class KVStore:
         *,
         metrics: Metrics | None = None,
         journaled: bool = False,
+        directory: Path | None = None,
     ) -> None:
+        self.place = None if directory is None else Place(directory, journaled=journaled)
         self.capabilities = capabilities
         self.fast_reads = CAP_FAST_READS in capabilities and threads is ThreadModel.PARALLEL
         """Reads never wait: not for the engine, and not for a commit that holds its lock."""

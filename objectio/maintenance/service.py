@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from objectio.abc.admin import Finding
 from objectio.abc.cluster import ClusterState
 from objectio.abc.context import Context
 from objectio.abc.driver import Driver, NoConfig
@@ -159,8 +160,16 @@ class MaintenanceService:
                 kv_driver=config.kv.driver or self._parts.best_name("kv"),
                 scrub_interval_seconds=config.store.scrub_interval_seconds,
             ),
-            findings=self._parts.part("kms").findings if self._parts.has("kms") else lambda: (),
+            findings=self._findings,
         )
+
+    def _findings(self) -> list[Finding]:
+        found: list[Finding] = []
+        if self._kv.place is not None:
+            found += self._kv.place.findings()
+        if self._parts.has("kms"):
+            found += self._parts.part("kms").findings()
+        return found
 
     # Up.
 

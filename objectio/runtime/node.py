@@ -300,6 +300,7 @@ class Node:
             driver.threads,
             metrics=self.metrics,
             journaled=self.config.kv.journal and has_one_copy(driver),
+            directory=self.metadata_dir if has_one_copy(driver) else None,
         )
 
     def open_shardstores(self) -> ShardStoreFactory:

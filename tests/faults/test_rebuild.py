@@ -50,10 +50,14 @@ def rows_of(data_dir, without=(b"j/", b"c/journal")):
     return found
 
 
-def rebuild(data_dir, *arguments):
+def objectio(*arguments):
     main = "import sys; from objectio.cli.app import main; sys.exit(main())"
-    command = [sys.executable, "-c", main, "meta", "rebuild", "--data", str(data_dir)]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", main, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def rebuild(data_dir, *arguments):
+    return objectio("meta", "rebuild", "--data", str(data_dir), *arguments)
 
 
 def lose(server, *disks):
@@ -285,3 +289,21 @@ def test_an_old_copy_from_before_a_rebuild_is_refused(open_store, tmp_path):
     (tmp_path / "rebuilt").rename(server.data_dir / "meta")
     server.start()
     assert store.get("key") == b"1"
+
+
+def test_metadata_that_are_taken_away_under_the_server_are_noticed_and_come_back(open_store):
+    store = open_store()
+    server = store.server
+    store.put("before", b"1")
+    shutil.rmtree(server.data_dir / "meta")
+    store.put("after", b"2")
+    said = objectio("doctor", "-e", server.endpoint, "--data", str(server.data_dir))
+    assert said.returncode == 2
+    assert "was taken away" in " ".join(said.stdout.split())
+    server.kill()
+    done = rebuild(server.data_dir)
+    assert done.returncode == 0, done.stderr
+    server.start()
+    assert [store.get(key) for key in ("before", "after")] == [b"1", b"2"]
+    said = objectio("doctor", "-e", server.endpoint, "--data", str(server.data_dir))
+    assert "was taken away" not in " ".join(said.stdout.split())

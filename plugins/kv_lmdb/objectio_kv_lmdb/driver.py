@@ -56,6 +56,7 @@ class LmdbKV:
         try:
             self._path.mkdir(parents=True, exist_ok=True)
             self._open()
+            self._file = _find_file(self._path)
             _sync_directories(self._path)
         except (lmdb.Error, OSError) as error:
             raise DriverUnavailable(f"cannot open LMDB in {self._path}: {error}") from error
@@ -172,7 +173,10 @@ class LmdbKV:
             self._map_size_bytes = self._env.info()["map_size"]
 
     def _reopen(self) -> None:
-        """After a failed write of the meta page, LMDB wants to be opened anew."""
+        """After a failed write of the meta page, LMDB wants to be opened anew. Of files that were taken
+        away meanwhile it would make empty ones."""
+        if _find_file(self._path) != self._file:
+            raise Unavailable(f"LMDB must be opened again, but its files in {self._path} are gone")
         self._log.warning("LMDB in %s is opened again after a failed write", self._path)
         with self._alone():
             self._env.close()
@@ -223,6 +227,14 @@ class LmdbKV:
                 raise OSError(error.code, f"LMDB: {error}", str(self._path)) from error
             finally:
                 self._env.close()
+
+
+def _find_file(path: Path) -> tuple[int, int] | None:
+    try:
+        found = (path / "data.mdb").stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _free_bytes(path: Path) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from objectio_kv_lmdb.config import LmdbConfig
@@ -147,3 +149,43 @@ def test_a_path_of_its_own_and_no_sync(context, tmp_path):
         kv.close()
     assert (tmp_path / "deep" / "elsewhere" / "data.mdb").exists()
     assert list(context.data_dir.iterdir()) == []
+
+
+def break_meta_pages(directory):
+    """Every write of the meta page fails from now on: LMDB has a file descriptor of its own for it."""
+    for handle in Path("/proc/self/fd").iterdir():
+        flags = int(Path(f"/proc/self/fdinfo/{handle.name}").read_text().split()[3], 8)
+        if Path(os.readlink(handle)) == directory / "data.mdb" and flags & os.O_DSYNC:
+            readable = os.open(directory / "data.mdb", os.O_RDONLY)
+            os.dup2(readable, int(handle.name))
+            os.close(readable)
+            return
+    raise AssertionError("LMDB has no file descriptor for meta pages")
+
+
+def test_it_is_opened_again_after_a_meta_page_was_not_written(context, kv):
+    kv.commit([Commit([], [(b"a", b"1")])])
+    break_meta_pages(context.data_dir)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        kv.commit([Commit([], [(b"b", b"2")])])
+    assert kv.get_many([b"a", b"b"]) == [b"1", None]
+    kv.commit([Commit([], [(b"c", b"3")])])
+    assert kv.get_many([b"a", b"b", b"c"]) == [b"1", None, b"3"]
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+def test_files_that_were_taken_away_are_not_made_anew(context, kv, tmp_path_factory, put_back):
+    kv.commit([Commit([], [(b"a", b"1")])])
+    break_meta_pages(context.data_dir)
+    taken = context.data_dir.rename(tmp_path_factory.mktemp("taken") / "away")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        kv.commit([Commit([], [(b"b", b"2")])])
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="are gone"):
+            kv.commit([Commit([], [(b"b", b"2")])])
+        with pytest.raises(Unavailable, match="are gone"):
+            kv.get_many([b"a"])
+    assert not context.data_dir.exists()
+    if put_back:
+        taken.rename(context.data_dir)
+        assert kv.get_many([b"a", b"b"]) == [b"1", None]
