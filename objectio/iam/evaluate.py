@@ -5,7 +5,8 @@ The rules, the first that applies decides:
 
 1. The root of the cluster may do anything; who calls this has let it pass already.
 2. A key that is narrowed down (a service account's) may do only what its own policy allows too,
-   whatever else allows it, and change no identities: it could make itself a key that is not.
+   whatever else allows it. Neither it, nor a key that ends, nor a session of a user or an account's
+   root (GetSessionToken; a role's may) changes identities: it could make itself a key that lasts.
 3. The root of the account that owns a bucket may always read, write and delete its policy, so
    nobody can lock themselves out.
 4. An explicit deny, in whichever policy.
@@ -163,19 +164,24 @@ def evaluate(question: Question) -> Decision:
 
 
 def _beyond_key(asked: Asked) -> str | None:
-    """Why the limits of the caller's key do not let it; None if they do. What the key may hand out, it
-    may hand out; but no credentials."""
-    limits = asked.identity.limits
-    if limits is None or limits.policy is None:
-        return None
-    answer = limits.policy.ask(asked)
-    if answer.denied or not answer.allowed:
-        return "the key's own policy does not allow it"
+    """Why the limits of the caller's credentials do not let it; None if they do. What they may hand out,
+    they may hand out; but no credentials."""
+    identity = asked.identity
+    limits = identity.limits
+    if limits is not None and limits.policy is not None:
+        answer = limits.policy.ask(asked)
+        if answer.denied or not answer.allowed:
+            return "the key's own policy does not allow it"
+    lasts = limits is None and not (identity.session and not identity.role_arn)
+    if not lasts and _changes_identities(asked):
+        return "credentials that end, or are narrowed down, change no identities"
+    return None
+
+
+def _changes_identities(asked: Asked) -> bool:
     service, _, name = asked.action.partition(":")
     about = service == "iam" or (service == "admin" and asked.resource.startswith(_IDENTITIES))
-    if about and not name.startswith(_TELLS) and name not in _OF_NO_IDENTITY:
-        return "a key that is narrowed down changes no identities"
-    return None
+    return about and not name.startswith(_TELLS) and name not in _OF_NO_IDENTITY
 
 
 def _ask_caller(identity: Identity, asked: Asked) -> _Caller:

@@ -302,6 +302,35 @@ async def test_what_it_begins_ends_no_later(world, service):
         assert (await world("GET", "/annas/key", each, headers=headers)).code == "ExpiredToken"
 
 
+@pytest.mark.parametrize("user", ["user", ""], ids=["user", "root"])
+async def test_what_ends_makes_nothing_that_lasts(world, user):
+    """AWS: "You cannot call any IAM API operations" with what GetSessionToken gives. A session of a role
+    is whoever the role is, and may."""
+    account = world.annas_account
+    await grant(world)
+    role = await world.identities.create_role(account, "work", trust([account]))
+    await world.identities.put_policy(account, "role", "work", "p", EVERYTHING)
+    lasts = world.user if user else world.anna
+    begun, headers = await session(world, lasts)
+    assumed, more = await assume(world, begun, role, headers)
+    ends_ms = int(world.clock * 1000) + 60_000
+    ends = world.credential(
+        await world.identities.create_access_key(account, user, expires_ms=ends_ms)
+    )
+    for number, (by, token, status) in enumerate(
+        (
+            (lasts, {}, 200),
+            (assumed, {"token": more[TOKEN]}, 200),
+            (begun, {"token": headers[TOKEN]}, 403),
+            (ends, {}, 403),
+        )
+    ):
+        answer = await world.iam("CreateUser", by, UserName=f"user-{number}", **token)
+        assert answer.status == status, (number, answer.body)
+        assert (await world.iam("ListUsers", by, **token)).status == 200
+    assert (await world("GET", "/annas/key", ends)).status == 200
+
+
 @pytest.mark.parametrize("way", ["off", "deleted", "made anew"])
 async def test_what_it_began_ends_with_it(world, service, way):
     """A key of the same name that is made later, with more in its policy, is another."""
