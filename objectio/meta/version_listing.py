@@ -2,7 +2,8 @@
 
 What is current and what is not is in different tables, and a version may move from one to the other
 while they are read. So the tables of what is current are read before and after the other: where they
-say the same, everything in between belongs together.
+say the same, everything in between belongs together, but for versions newer than the current one, and
+that one itself: they came in between, and have gone again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 from objectio.abc.objects import NULL_VERSION, ListedObject, Listing
 from objectio.errors import InvalidRequest
 from objectio.kv.keys import KEY_END, decode_uint, decode_uint_descending, prefix_end, unescape
-from objectio.kv.store import KVStore, Row
+from objectio.kv.store import KVStore
 from objectio.limits import OBJECT_KEY_BYTES_MAX
 from objectio.meta import keys
 from objectio.meta.listing import rolled_up
@@ -78,6 +79,14 @@ class _Entry(NamedTuple):
     key: bytes
     raw: bytes
     latest: bool
+
+
+class _Behind(NamedTuple):
+    """A noncurrent version. Of two of one key, the newer one has the higher sequence."""
+
+    key: bytes
+    sequence: int
+    raw: bytes
 
 
 class _Chunk(NamedTuple):
@@ -192,8 +201,8 @@ class VersionListings:
 
     async def _versions(
         self, bucket_id: bytes, prefix: bytes, place: _Place, bound: bytes | None, want: int
-    ) -> tuple[list[Row], _Place | None]:
-        """Rows of noncurrent versions, by key; and where it goes on if it is not all."""
+    ) -> tuple[list[_Behind], _Place | None]:
+        """Noncurrent versions, and where it goes on if it is not all."""
         key = max(place.key, prefix)
         start = keys.versions_of_key(bucket_id, key)
         if key == place.key and place.behind is not None:
@@ -206,12 +215,17 @@ class VersionListings:
             stop = min(stop, prefix_end(keys.versions_of_key(bucket_id, bound)))
         rows = await self._kv.ascan(start, stop, limit=want)
         table = len(keys.versions(bucket_id))
-        found = [(unescape(row, table)[0], raw) for row, raw in rows]
+        found = [
+            _Behind(
+                unescape(row, table)[0],
+                decode_uint_descending(row, len(row) - _SEQUENCE_BYTES),
+                raw,
+            )
+            for row, raw in rows
+        ]
         if len(rows) < want:
             return found, None
-        last = rows[-1][0]
-        sequence = decode_uint_descending(last, len(last) - _SEQUENCE_BYTES)
-        return found, _Place(found[-1][0], sequence)
+        return found, _Place(found[-1].key, found[-1].sequence)
 
 
 def _behind(rolled: bytes) -> _Place | None:
@@ -219,13 +233,18 @@ def _behind(rolled: bytes) -> _Place | None:
     return None if end == KEY_END else _Place(end)
 
 
-def _merged(heads: dict[bytes, bytes], versions: list[Row], place: _Place) -> list[_Entry]:
+def _merged(heads: dict[bytes, bytes], versions: list[_Behind], place: _Place) -> list[_Entry]:
     entries = [_Entry(key, raw, True) for key, raw in heads.items()]
     if place.behind is not None and place.key in heads:
         head = _decode(heads[place.key])
         if head.sequence >= place.behind:
             entries = [entry for entry in entries if entry.key != place.key]
-    entries += [_Entry(key, raw, False) for key, raw in versions]
+    current: dict[bytes, int] = {}
+    for each in versions:
+        if each.key in heads and each.key not in current:
+            current[each.key] = _decode(heads[each.key]).sequence
+        if each.sequence < current.get(each.key, each.sequence + 1):
+            entries.append(_Entry(each.key, each.raw, False))
     entries.sort(key=lambda entry: entry.key)  # stable: the current one first, the others as read
     return entries
 

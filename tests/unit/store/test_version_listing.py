@@ -66,3 +66,34 @@ async def test_what_was_there_all_the_time(kit, monkeypatch, change, scan, key):
     assert during in (before, after)
     latest = [each.key for each in during if each.is_latest]
     assert latest == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("puts", [1, 2])
+@pytest.mark.parametrize(
+    ("begin", "end"), [(begin, end) for begin in range(6) for end in range(begin + 1, 7)]
+)
+@pytest.mark.parametrize("key", [b"a", b"b", b"c"])
+async def test_versions_that_come_and_go_while_it_is_read(kit, monkeypatch, puts, begin, end, key):
+    """What is current before and after is the same, and was noncurrent in between."""
+    store = kit.store
+    await store.set_versioning("bucket", "Enabled")
+    for each in (b"a", b"b", b"c"):
+        for number in range(2):
+            await kit.put(each, b"%d" % number)
+    right = [await listed(kit)]
+    interrupted = Interrupted(kit.kv, monkeypatch)
+    made = []
+
+    async def come():
+        made.extend([(await kit.put(key, b"new")).version_id for _ in range(puts)])
+        right.append(await listed(kit))
+        interrupted.left, interrupted.what = end - begin - 1, go
+
+    async def go():
+        while made:
+            await store.delete_object("bucket", key, version_id=made.pop())
+
+    interrupted.left, interrupted.what = begin, come
+    during = await listed(kit)
+    interrupted.what = None
+    assert during in right
