@@ -61,7 +61,7 @@ class Maintenance:
         self._pools = pools
         # What reads for repair and scrubbing does not stand in the way of what reads for clients.
         self._checks = checks = StripeChecks(devices, pools, slow)
-        self.repairer = Repairer(kv, devices, pools, checks, settings.repair)
+        self.repairer = Repairer(kv, devices, pools, checks, settings.repair, presence)
         self.collector = Collector(
             kv, devices, pools, presence, settings.gc_grace_seconds, in_use=in_use
         )

@@ -34,6 +34,7 @@ from objectio.meta.records import BlobRef, RepairRecord, decode_blob_row, decode
 from objectio.store.devices import DeviceSet
 from objectio.store.memory import ByteBudget
 from objectio.store.pools import Pools
+from objectio.store.presence import Presence
 from objectio.store.repair_blob import Mended, Mender
 from objectio.store.repair_margin import Margins
 from objectio.store.repair_queue import Job, JobQueue
@@ -76,6 +77,7 @@ class Repairer:
         pools: Pools,
         checks: StripeChecks,
         settings: RepairSettings,
+        presence: Presence,
     ) -> None:
         clock = settings.clock
         self.repaired_shards = 0
@@ -105,6 +107,7 @@ class Repairer:
             pools,
             self.margins,
             self._backoff,
+            presence,
             submit=self._submit,
             report=self._report,
             refilling=self._refilling,
@@ -113,6 +116,8 @@ class Repairer:
         self._running: dict[bytes, Job] = {}
         self._again: set[bytes] = set()
         """Those of them whose rows were looked at meanwhile."""
+        self._next: dict[bytes, Job] = {}
+        """Those of them that a walk has asked for meanwhile."""
         self._reported: dict[bytes, tuple[BlobRef, RepairRecord]] = {}
         self._blocked: Counter[int] = Counter()
         """Blobs by margin that have a row and wait for a device."""
@@ -358,12 +363,14 @@ class Repairer:
 
     def _submit(self, ref: BlobRef, margin: int) -> asyncio.Future[Mended]:
         answer: asyncio.Future[Mended] = asyncio.get_running_loop().create_future()
-        running = self._running.get(ref.blob)
-        if running is not None:
-            running.waiters.append(answer)
-        else:
-            self._queue.push(Job(ref, margin, waiters=[answer]))
+        job = Job(ref, margin, waiters=[answer])
+        if ref.blob not in self._running:
+            self._queue.push(job)
             self._turn.set()
+        elif ref.blob in self._next:
+            self._next[ref.blob].merge(job)
+        else:  # what runs may have looked at a device before another one took its place
+            self._next[ref.blob] = job
         return answer
 
     async def _dispatch(self) -> None:
@@ -431,6 +438,9 @@ class Repairer:
             if job.ref.blob in self._again:
                 self._again.discard(job.ref.blob)
                 self._look_at_once()
+            if (following := self._next.pop(job.ref.blob, None)) is not None:
+                following.margin = self._margin(following)
+                self._queue.push(following)
             for waiter in job.waiters:
                 if mended is None:
                     waiter.cancel()

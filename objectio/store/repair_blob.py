@@ -6,7 +6,8 @@ repaired shard is written with its stripe's generation, not synced; when the las
 each device that took part is synced once, and only then is the blob called whole. That sync also
 covers shards which an earlier try wrote and did not get to sync.
 
-A device that fails on the way loses its part in this blob and takes nothing from the others.
+A device that fails on the way loses its part in this blob and takes nothing from the others. What was
+found of a device says nothing of another one that took its place meanwhile.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class Mended(NamedTuple):
 @dataclass(slots=True)
 class _Work:
     """One blob under repair. `targets` are the devices that take its shards, by position; one that
-    fails is left out from then on. `unmade` is the mask of what could not be made."""
+    fails is left out from then on. `unmade` is the mask of what could not be made, `unknown` of what no
+    index told."""
 
     ref: BlobRef
     pool: Pool
@@ -71,6 +73,7 @@ class _Work:
     targets: dict[int, ShardStore]
     written: set[int] = field(default_factory=set)
     unmade: int = 0
+    unknown: int = 0
     refused: set[int] = field(default_factory=set)
     reason: str = ""
 
@@ -134,8 +137,16 @@ class Mender:
         if self._pools.get(ref.pool).members(ref.blob) != members:
             reason = "the placement group was moved meanwhile"
             return Mended(0, accepted, refused, reason=reason)
-        whole = mask_of(work.targets) & ~work.unmade
-        return Mended(whole, accepted, refused, hopeless=bool(work.unmade), reason=work.reason)
+        # Awaits nothing from here on: who took a device's place by now has none of it.
+        still = {each for each, store in work.targets.items() if self._is(members[each], store)}
+        whole = mask_of(still) & ~(work.unmade | work.unknown)
+        reason = work.reason
+        if not reason and whole != mask_of(work.targets):
+            reason = "a device went meanwhile"
+        return Mended(whole, accepted, refused, hopeless=bool(work.unmade), reason=reason)
+
+    def _is(self, osd: int, store: ShardStore) -> bool:
+        return self._stores.get(osd) is store
 
     async def _mend_stripes(self, work: _Work) -> None:
         stripes = range(work.pool.stripes(work.ref.size))
@@ -143,6 +154,8 @@ class Mender:
             if not work.targets:
                 return
             surveys = await self._checks.survey(work.ref, stripes[start : start + _SURVEY_STRIPES])
+            for survey in surveys:
+                work.unknown |= ~(mask_of(survey.held) | survey.absent)
             todo = [survey for survey in surveys if work.examine or self._wanted(work, survey)]
             for at in range(0, len(todo), _AT_ONCE):
                 answers = await asyncio.gather(

@@ -9,6 +9,11 @@ Blobs that have the least left come first: if there are several margins among th
 but the largest has a pass of its own before the pass over all. Those passes begin anew when a device
 goes or comes, since that changes the margins; they too pass over what is there by then. How far the
 last pass is stands in the OSDs' rows, so a restart goes on there.
+
+A write may have had its answer from the old device, and be committed when the walk is past its place:
+its process was held up, say. So before the last pass there is a survey of who writes; when the pass is
+over, what was being written then is looked at as it ends. Until then an OSD is not refilled, and its
+row stays before those blobs. A write that begins after the survey has only the new device.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from objectio.meta import keys
 from objectio.meta.records import BlobRef, decode_blob_row
 from objectio.store.devices import DeviceSet
 from objectio.store.pools import Pool, Pools
+from objectio.store.presence import Presence
 from objectio.store.repair_blob import Mended, answered, submitted
 from objectio.store.repair_margin import Margins
 from objectio.store.repair_rate import Backoff
@@ -36,6 +42,8 @@ from objectio.store.repair_rate import Backoff
 _log: Final = logging.getLogger("objectio.store")
 
 _PAGE: Final = 500
+_FOLLOW_SECONDS: Final = 0.2
+"""So often it is looked whether writes have ended."""
 _STOP: Final = prefix_end(keys.BLOBS)
 
 Submit = Callable[[BlobRef, int], "asyncio.Future[Mended]"]
@@ -96,6 +104,7 @@ class Refill:
         pools: Pools,
         margins: Margins,
         backoff: Backoff[int],
+        presence: Presence,
         *,
         submit: Submit,
         report: Callable[[Sequence[tuple[BlobRef, int]]], Awaitable[None]],
@@ -111,9 +120,12 @@ class Refill:
         self._pools = pools
         self._margins = margins
         self._backoff = backoff
+        self._presence = presence
         self._submit = submit
         self._report = report
         self._refilling = refilling
+        self._writing: set[bytes] = set()
+        """Blobs that were being written when the last pass began, and perhaps still are."""
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -168,7 +180,8 @@ class Refill:
             if not await self._pass(active, only=margin):
                 return
         last = margins[-1] if margins else 0
-        if await self._pass(active, only=None, counted=last):
+        self._writing = set((await self._presence.survey()).active)
+        if await self._pass(active, only=None, counted=last) and await self._follow(active):
             for walked in active.values():
                 if await self._advance(walked, None):
                     _log.info("OSD %d is refilled", walked.osd)
@@ -225,6 +238,33 @@ class Refill:
             await asyncio.sleep(0)
         return not self._changed.is_set()
 
+    async def _follow(self, active: dict[int, _Walked]) -> bool:
+        """Look at what was being written, as it ends: it has its row by then, or will have none.
+        False if something changed."""
+        told = False
+        while self._writing:
+            still = (await self._presence.survey()).active
+            ended = [keys.blob(blob) for blob in self._writing if blob not in still]
+            self._writing.intersection_update(still)
+            raws = await self._kv.aget_many(ended)
+            rows = [(key, raw) for key, raw in zip(ended, raws, strict=True) if raw is not None]
+            if not await self._mend(self._lacking(rows, active), None):
+                return False
+            if self._writing and not told:
+                _log.info("refilling waits for %d writes that began before", len(self._writing))
+                told = True
+            if self._writing and await self._changes(_FOLLOW_SECONDS):
+                return False
+        return not self._changed.is_set()
+
+    async def _changes(self, seconds: float) -> bool:
+        """Whether something changes before so much time has gone by."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._changed.wait()
+        except TimeoutError:
+            return False
+
     async def _mend(self, todo: Sequence[_Lacking], counted: int | None) -> bool:
         """Have these blobs made whole. False if something changed before all were."""
         answers = [self._submit(lacking.ref, lacking.margin) for lacking in todo]
@@ -265,6 +305,8 @@ class Refill:
             await asyncio.gather(change, everything, return_exceptions=True)
 
     async def _write_down(self, active: dict[int, _Walked], cursor: bytes) -> bool:
+        if self._writing:
+            cursor = min(cursor, keys.blob(min(self._writing)))
         for walked in active.values():
             if walked.cursor < cursor and not await self._advance(walked, cursor):
                 return False

@@ -44,8 +44,10 @@ def test_wipe_after_wipe(
     for number in range(4):
         objects.put(f"large/{number}", blob_of_bytes(9_000_000))
     short = []
-    caught = 0
-    for turn in range(rounds):
+    caught = turn = 0
+    # On a machine that is busy elsewhere a refill may be over before the next disk goes.
+    while turn < rounds or (not caught and turn < rounds + 6):
+        turn += 1
         if len(short) == 2:  # a third may go only when the first is whole
             number, before = short.pop(0)
             eventually(lambda n=number, b=before: refills(server, n) > b, 60, f"refill of {number}")
