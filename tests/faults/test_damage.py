@@ -45,7 +45,7 @@ def test_any_two_disks_damaged_while_it_runs(filled, rng, eventually, assert_cle
     assert_clean(store)
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize("end", [pytest.param("stop", marks=pytest.mark.slow), "kill"])
 def test_two_disks_damaged_while_it_is_down(filled, rng, eventually, assert_clean, end):
     """After a kill the log is read from its last checkpoint on: there a damaged record counts as
     one that was never written."""

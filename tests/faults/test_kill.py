@@ -10,7 +10,6 @@ import time
 import botocore.exceptions
 import pytest
 
-ROUNDS = 20
 WORKERS = 6
 KEYS = 8
 PART = 5 << 20
@@ -145,12 +144,17 @@ BUSY = {
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, pytest.param(BUSY, marks=pytest.mark.slow)], ids=["default", "busy upkeep"]
+    ("settings", "rounds"),
+    [
+        pytest.param({}, 7, id="few"),
+        pytest.param({}, 25, id="many", marks=pytest.mark.slow),
+        pytest.param(BUSY, 20, id="busy upkeep", marks=pytest.mark.slow),
+    ],
 )
-def test_kill_at_random_moments(open_store, seed, rng, assert_clean, settings):
+def test_kill_at_random_moments(open_store, seed, rng, assert_clean, settings, rounds):
     store = open_store(settings=settings)
     workers = [Worker(store, number, seed) for number in range(WORKERS)]
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         threads = run_all(workers, "run")
         time.sleep(rng.uniform(0.1, 1.2))  # the moment of the power cut
         store.server.kill()
@@ -163,7 +167,7 @@ def test_kill_at_random_moments(open_store, seed, rng, assert_clean, settings):
         store.server.start()
         for worker in workers:
             worker.verify()
-    assert sum(worker.done for worker in workers) > 10 * ROUNDS
+    assert sum(worker.done for worker in workers) > 10 * rounds
     for worker in workers:
         for name in worker.names[::2]:
             worker.change(name, None, lambda name=name: store.delete(name))

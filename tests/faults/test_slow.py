@@ -53,7 +53,7 @@ def assert_nothing_was_repaired(server):
     assert server.metric("objectio_store_repaired_shards_total") == 0
 
 
-@pytest.mark.parametrize("osds", [(2,), (0, 5)])
+@pytest.mark.parametrize("osds", [pytest.param((2,), marks=pytest.mark.slow), (0, 5)])
 def test_everything_is_read_around_slow_disks(filled, disks, osds, eventually, assert_clean):
     store, server = filled.store, filled.store.server
     disks.slow(*osds)
