@@ -34,7 +34,8 @@ STOP_SECONDS_MAX: Final = 20.0
 """The gateway lets requests finish for ten seconds, then the devices write a last checkpoint."""
 
 _MAIN: Final = "import sys; from objectio.cli.app import main; sys.exit(main())"
-_ENDPOINT: Final = re.compile(r"^ObjectIO serves (\S+)$", re.MULTILINE)
+_ENDPOINT: Final = re.compile(r"^ObjectIO serves (\S+)\n", re.MULTILINE)
+"""To its end: who reads a file may see a part of what is just being written to it."""
 _PROCESS: Final = re.compile(r'[{,]process="([^"]*)"')
 _POLL_SECONDS: Final = 0.02
 

@@ -60,7 +60,7 @@ def data(tmp_path):
 
 def wait_for_endpoint(process, log, seconds_max=30):
     deadline = time.monotonic() + seconds_max
-    while not (found := re.search(r"^ObjectIO serves (\S+)$", log.read_text(), re.MULTILINE)):
+    while not (found := re.search(r"^ObjectIO serves (\S+)\n", log.read_text(), re.MULTILINE)):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)

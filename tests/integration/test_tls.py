@@ -396,7 +396,7 @@ def test_who_said_nohup_keeps_it(tmp_path):
     with on_a_terminal(tmp_path, nohup=True) as (process, terminal, server):
         os.close(terminal)
         said(server, NOTHING)
-        server.endpoint = re.findall(r"ObjectIO serves (\S+)", server.log_text())[0]
+        server.endpoint = re.findall(r"ObjectIO serves (\S+)\n", server.log_text())[0]
         assert server.healthy()
         process.terminate()
         assert process.wait(40) == 0
