@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -13,6 +14,13 @@ import pytest
 from objectio.testing.shapes import make_server
 
 _MAIN = "import sys; from objectio.cli.app import main; sys.exit(main())"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_interrupts():
+    """What a shell starts with `&` ignores Ctrl-C, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
