@@ -277,6 +277,11 @@ class Device:
         else:
             _LIBC.fallocate(self._fd, _FALLOC_KEEP_SIZE_PUNCH_HOLE, offset, length)
 
+    def forget_cached(self, offset: int, length: int) -> None:
+        """Have a span read from the disk next time: after a failed sync the kernel may hold pages as
+        clean that never got there."""
+        os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
+
     def check(self) -> None:
         """Raises `DeviceFailed`, with `fields["gone"]`, if the path no longer leads to what is
         open, or to less of it."""

@@ -96,6 +96,7 @@ def _replay_tail(log: Log, position: Position) -> None:
     replayed = damaged = 0
     for index, start in _segments_behind(log, position):
         segment = log.segments[index]
+        log.device.forget_cached(log.segment_start(index), log.superblock.segment_bytes)
         newer_than = position.record_sequence if start else 0
         for found in walk(
             log.device, index, log.superblock.segment_bytes, segment.sequence, start, newer_than
