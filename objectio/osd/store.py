@@ -337,7 +337,13 @@ class LogShardStore:
             if not core.may_move(core.segments[index].live_bytes):
                 continue
             rate = self._config.compact_bytes_per_second
-            if not await compact(core, index, self._submit_all, rate):
+            try:
+                moved = await compact(core, index, self._submit_all, rate)
+            except DeviceFailed:  # of sectors that cannot be read: other segments may be well
+                if core.failure is not None or core.guard.ended:
+                    raise
+                moved = False
+            if not moved:
                 self._damaged_segments[sequence] = time.monotonic() + _DAMAGED_RETRY_SECONDS
         if victims:
             await self._checkpoint()
