@@ -16,18 +16,18 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from objectio.abc.shardstore import ShardInfo, ShardStore
-from objectio.errors import ObjectIOError
 from objectio.kv.keys import encode_uint
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef, decode_blob_row, decode_blobs, encode
 from objectio.model.stripe import BlobId, ShardKey, is_reserved
 from objectio.placement.groups import group_of
+from objectio.store.answers import answered, submitted
 from objectio.store.devices import DeviceSet
 from objectio.store.pools import Pool, Pools
 from objectio.store.presence import BlobsInUse, Presence
@@ -55,14 +55,16 @@ def garbage_row(refs: Sequence[BlobRef]) -> Write:
     return keys.garbage(int(time.time() * 1000), os.urandom(8)), encode(list(refs))
 
 
-def _answer(answer: asyncio.Future[BaseException | None], error: BaseException | None) -> None:
-    if not answer.done():
-        answer.set_result(error)
-
-
 class Collector:
-    """Runs in the background. `presence` answers for all processes; `in_use` is this one's, if it
-    serves objects, too: what is abandoned ceases to be active there once it is dealt with."""
+    """Runs in the background.
+
+    presence    answers for all processes
+    in_use      this process's, if it serves objects, too: what is abandoned ceases to be active there
+                once it is dealt with
+    sure        whether no device may have later metadata than these: without that nothing is swept,
+                for what nobody knows of here might be known there
+    removed     OSDs that were taken out and have nothing, as far as they are down: nobody waits for them
+    """
 
     def __init__(
         self,
@@ -73,11 +75,15 @@ class Collector:
         grace_seconds: float,
         *,
         in_use: BlobsInUse | None = None,
+        sure: Callable[[], bool] = lambda: True,
+        removed: Callable[[], Collection[int]] = frozenset,
     ) -> None:
         self._kv = kv
         self._devices = devices
         self._pools = pools
         self._presence = presence
+        self._sure = sure
+        self._removed = removed
         self._in_use = in_use
         self._grace_ms = int(grace_seconds * 1000)
         self._work = asyncio.Event()
@@ -174,10 +180,10 @@ class Collector:
             await self._collect_rows(rows)
 
     async def _collect_rows(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
-        up = self._devices.stores.keys()
+        up, removed = self._devices.stores.keys(), self._removed()
         due: dict[bytes, list[BlobRef]] = {}
         for row_key, raw in rows:
-            waiting = self._waiting_for.get(row_key)
+            waiting = self._waiting_for.get(row_key, frozenset()).difference(removed)
             if not waiting or waiting & up:
                 due[row_key] = decode_blobs(raw)
         if not due:
@@ -231,7 +237,7 @@ class Collector:
                     ShardKey(BlobId(ref.blob), stripe, position)
                     for stripe in range(pool.stripes(ref.size))
                 )
-        known = {slot.osd for slot in self._devices.slots}
+        known = {slot.osd for slot in self._devices.slots}.difference(self._removed())
         targets = [osd for osd in by_osd if osd in known]  # an OSD that was removed keeps nothing
         outcomes = await asyncio.gather(
             *(self._delete_on(self._devices.stores.get(osd), by_osd[osd]) for osd in targets)
@@ -258,16 +264,10 @@ class Collector:
     async def _delete_on(store: ShardStore | None, shards: Sequence[ShardKey]) -> bool:
         if store is None:
             return False
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[BaseException | None]
-        try:
-            for at in range(0, len(shards), _DELETE_AT_ONCE):
-                answer = loop.create_future()
-                store.submit_delete(shards[at : at + _DELETE_AT_ONCE], partial(_answer, answer))
-                if await answer is not None:
-                    return False
-        except ObjectIOError:
-            return False
+        for at in range(0, len(shards), _DELETE_AT_ONCE):
+            names = shards[at : at + _DELETE_AT_ONCE]
+            if await answered(submitted(partial(store.submit_delete, names))) is not None:
+                return False
         return True
 
     # What should not be there.
@@ -316,6 +316,8 @@ class Collector:
                 stuck_due = loop.time() + _STUCK_SECONDS
 
     async def _sweep_all(self) -> None:
+        if not self._sure():
+            return
         for osd in sorted(self._unswept & self._devices.stores.keys()):
             self._unswept.discard(osd)
             self._stuck.discard(osd)
@@ -345,6 +347,9 @@ class Collector:
             page = await store.scan(after, _SWEEP_PAGE)
             infos = [info for info in page if not is_reserved(info.key.blob)]
             refs, unknown = await self._owners(infos)
+            if not self._sure():  # what nothing here knows, later metadata may
+                self.sweep_soon(osd)
+                break
             doomed = [info.key for info in infos if info.key.blob in unknown]
             if doomed:
                 orphans += len(doomed)

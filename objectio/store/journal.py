@@ -34,7 +34,6 @@ from objectio.limits import MIB
 from objectio.meta import keys
 from objectio.meta.records import JournalRecord, decode_journal, encode
 from objectio.model.cluster import Osd, OsdId
-from objectio.model.stripe import ShardKey
 from objectio.store.clustermap import memberships
 from objectio.store.devices import DeviceSet
 from objectio.store.journalcheckpoint import Interrupted, clean, write_checkpoint
@@ -47,7 +46,7 @@ from objectio.store.journalformat import (
     cut,
 )
 from objectio.store.journalhistory import History, look_at, look_at_all
-from objectio.store.journalmembers import Candidate, choose
+from objectio.store.journalmembers import Candidate, Entry, Member, choose
 from objectio.store.journalstart import Start, judge, parity_of_pools, roll_forward
 
 _log: Final = logging.getLogger("objectio.journal")
@@ -62,30 +61,6 @@ _BAN_SECONDS: Final = 30.0
 """How long a device that failed the journal is not asked again, while there are others."""
 _TEND_SECONDS: Final = 2.0
 _DETACH_SECONDS: Final = 5.0
-
-
-class Member:
-    """A device that has a copy. `outstanding` counts shards that it has not answered for."""
-
-    __slots__ = ("osd", "outstanding", "store")
-
-    def __init__(self, osd: int, store: ShardStore) -> None:
-        self.osd = osd
-        self.store = store
-        self.outstanding = 0
-
-
-class _Entry:
-    """A batch on its way. `waiting` counts its shards that a member has not answered for."""
-
-    __slots__ = ("copies", "number", "shards", "since", "waiting")
-
-    def __init__(self, number: int, shards: list[tuple[ShardKey, bytes]], since: float) -> None:
-        self.number = number
-        self.shards = shards
-        self.since = since
-        self.copies = 0
-        self.waiting: dict[Member, int] = {}
 
 
 class Journal:
@@ -114,7 +89,7 @@ class Journal:
         self._parity = 0
         self._attached = False
         self._start = Start(JournalRecord(0, False, []), History([]), 0)
-        self._queue: deque[_Entry] = deque()
+        self._queue: deque[Entry] = deque()
         self._banned: dict[int, tuple[float, Member]] = {}
         self._aside: set[int] = set()
         """OSDs that are draining or out."""
@@ -171,18 +146,34 @@ class Journal:
                 await self._kv.commit([], [(keys.JOURNAL, encode(off))])
             return
         self._parity = max(parity_shards, await parity_of_pools(self._kv))
-        self._arrived.clear()  # they are looked at now
-        self._start = judge(record, await look_at_all(self._devices.stores), self.outbox.number)
+        self._start = judge(record, await self._look_at_all(), self.outbox.number)
         if self._start.ahead:
             await roll_forward(self._kv, self._start, self._devices)
             self._start = self._start._replace(ahead=0, stale=True)
+
+    async def _look_at_all(self) -> History:
+        """What cannot be looked at is to be looked at again, and says nothing until then."""
+        self._arrived.clear()
+        asked = dict(self._devices.stores)
+        history = await look_at_all(asked)
+        self._arrived |= asked.keys() - {each.osd for each in history.devices}
+        return history
+
+    @property
+    def knows_all(self) -> bool:
+        """No device that is up has later metadata than this engine, and none that is down, either."""
+        if self._kv.outbox is None:
+            return True
+        return self._attached and not self._foreign and not self._arrived
 
     async def attach(self) -> None:
         """Begin. Where too few devices are up to know that none has a later history, that waits until
         there are more, and commits are acknowledged by the engine alone."""
         if self._kv.outbox is None:
             return
-        if await self._sees_enough():
+        if self._arrived:
+            await self._attach_later()
+        elif await self._sees_enough():
             await self._attach()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -202,7 +193,7 @@ class Journal:
 
     async def _sees_enough(self) -> bool:
         known = {osd for osd, member in (await memberships(self._kv)).items() if member != "out"}
-        up = self._devices.stores.keys()
+        up = self._devices.stores.keys() - self._arrived
         if len(known - up) <= self._parity or up & set(self._start.record.osds):
             return True
         self._say(
@@ -259,7 +250,7 @@ class Journal:
         loop = asyncio.get_running_loop()
         name = Name(ENTRY, self.lineage, number)
         shards = cut(name, first, int(time.time() * 1000), body)
-        entry = _Entry(number, shards, loop.time())
+        entry = Entry(number, shards, loop.time())
         self._queue.append(entry)
         size = sum(len(payload) + SHARD_OVERHEAD_BYTES for _, payload in shards)
         self._bytes += size
@@ -275,7 +266,7 @@ class Journal:
         if self._due and not self._wake.is_set():
             self._wake.set()
 
-    def _send(self, member: Member, entry: _Entry) -> None:
+    def _send(self, member: Member, entry: Entry) -> None:
         last = len(entry.shards)
         entry.waiting[member] = last
         for count, (key, payload) in enumerate(entry.shards, 1):
@@ -285,7 +276,7 @@ class Journal:
                 entry,
             )
 
-    def send(self, member: Member, write: ShardWrite, entry: _Entry) -> None:
+    def send(self, member: Member, write: ShardWrite, entry: Entry) -> None:
         member.outstanding += 1
         done = partial(self._done, entry, member)
         try:
@@ -293,7 +284,7 @@ class Journal:
         except ObjectIOError as error:  # it was closed this moment
             asyncio.get_running_loop().call_soon(done, error)
 
-    def _done(self, entry: _Entry, member: Member, error: BaseException | None) -> None:
+    def _done(self, entry: Entry, member: Member, error: BaseException | None) -> None:
         member.outstanding -= 1
         left = entry.waiting.get(member)
         if left is None:  # it was replaced meanwhile
@@ -461,8 +452,7 @@ class Journal:
     async def _attach_later(self) -> None:
         if not self._arrived:
             return
-        self._arrived.clear()
-        history = await look_at_all(self._devices.stores)
+        history = await self._look_at_all()
         try:
             start = judge(self._start.record, history, self.outbox.number)
         except ConfigError as error:
@@ -491,7 +481,8 @@ class Journal:
                 if history.lineage > self.lineage or newest > self.outbox.number:
                     self._foreign[osd] = f"OSD {osd} has metadata of a later history than this one"
                     _log.error("%s: it is left alone", self._foreign[osd])
-                elif not found.empty and self.checkpoint is not None:
+                elif not found.empty and self._may_clean(osd, self.checkpoint):
+                    assert self.checkpoint is not None
                     await clean(osd, store, self.checkpoint)
             self._arrived.discard(osd)
 
@@ -558,8 +549,14 @@ class Journal:
         self._whole = list(self.members.values()) == members
         _log.info("checkpoint %d of the metadata: %d rows", number, made.rows)
         for osd, store in list(self._devices.stores.items()):
-            if osd not in self._foreign and osd not in self._arrived:
+            if osd in self._foreign or osd in self._arrived:
+                continue
+            if self._may_clean(osd, made):
                 await clean(osd, store, made)
+
+    def _may_clean(self, osd: int, made: Checkpoint | None) -> bool:
+        """What a device has is kept until there are as many newer copies as there should be."""
+        return made is not None and (osd in made.osds or len(made.osds) > self._parity)
 
     def damaged(self) -> None:
         """A scrub found damage in what is on the devices: a new checkpoint takes the place of it."""

@@ -24,6 +24,7 @@ from objectio.kv.store import KVStore
 from objectio.limits import MIB
 from objectio.meta import keys
 from objectio.model.stripe import ShardKey, is_reserved
+from objectio.store.answers import answered, submitted
 from objectio.store.journalformat import (
     CHECKPOINT,
     CHUNK_BYTES,
@@ -39,9 +40,10 @@ from objectio.store.journalformat import (
     pack_piece,
     pack_rows,
 )
+from objectio.store.journalmembers import Member
 
 if TYPE_CHECKING:
-    from objectio.store.journal import Journal, Member
+    from objectio.store.journal import Journal
 
 _PAGE_BYTES: Final = MIB // 4
 _PAGE_ROWS_MIN: Final = 8
@@ -198,20 +200,12 @@ async def clean(osd: int, store: ShardStore, current: Checkpoint) -> None:
             page = await store.scan(after, _SCAN_PAGE)
             doomed = [info.key for info in page if _is_replaced(osd, info.key, current)]
             if doomed:
-                wait: asyncio.Future[BaseException | None]
-                wait = asyncio.get_running_loop().create_future()
-                store.submit_delete(doomed, partial(_answer, wait))
-                await wait
+                await answered(submitted(partial(store.submit_delete, doomed)))
             if len(page) < _SCAN_PAGE:
                 return
             after = page[-1].key
     except ObjectIOError:
         return
-
-
-def _answer(wait: asyncio.Future[BaseException | None], error: BaseException | None) -> None:
-    if not wait.done():
-        wait.set_result(error)
 
 
 def _is_replaced(osd: int, key: ShardKey, current: Checkpoint) -> bool:

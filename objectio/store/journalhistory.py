@@ -153,8 +153,20 @@ class History:
         return max(seen, default=0)
 
     def newest(self, lineage: int) -> int:
-        """The highest number of an entry of the lineage, whole or not."""
-        return max((self._runs(device, lineage).last for device in self.devices), default=0)
+        """The highest number that anything of the lineage has, whole or not. Each was the engine's
+        before it was a device's."""
+        last = max((self._runs(device, lineage).last for device in self.devices), default=0)
+        return max(last, self.newest_checkpoint(lineage))
+
+    def newest_checkpoint(self, lineage: int) -> int:
+        """The highest number of one, whole or not: all batches up to it were acknowledged."""
+        numbers = [
+            number
+            for device in self.devices
+            for each, number in (*device.chunks, *device.complete)
+            if each == lineage
+        ]
+        return max(numbers, default=0)
 
     @staticmethod
     def _runs(device: DeviceHistory, lineage: int) -> Runs:
@@ -220,8 +232,8 @@ class History:
         """One with a higher number that stands for the next batch, too."""
         for later in self.numbers_after(lineage, number + 1):
             found = await self.entry(lineage, later)
-            if found is not None:
-                return found if found.first <= number + 1 else None
+            if found is not None and found.first <= number + 1:
+                return found
         return None
 
     async def lost_behind(self, lineage: int, number: int) -> int:

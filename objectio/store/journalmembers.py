@@ -6,7 +6,33 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from objectio.abc.shardstore import ShardStore
 from objectio.model.cluster import FailureDomain, Osd
+from objectio.model.stripe import ShardKey
+
+
+class Member:
+    """A device that has a copy. `outstanding` counts shards that it has not answered for."""
+
+    __slots__ = ("osd", "outstanding", "store")
+
+    def __init__(self, osd: int, store: ShardStore) -> None:
+        self.osd = osd
+        self.store = store
+        self.outstanding = 0
+
+
+class Entry:
+    """A batch on its way to them. `waiting` counts its shards that a member has not answered for."""
+
+    __slots__ = ("copies", "number", "shards", "since", "waiting")
+
+    def __init__(self, number: int, shards: list[tuple[ShardKey, bytes]], since: float) -> None:
+        self.number = number
+        self.shards = shards
+        self.since = since
+        self.copies = 0
+        self.waiting: dict[Member, int] = {}
 
 
 class Candidate(NamedTuple):

@@ -80,6 +80,7 @@ async def roll_forward(kv: KVStore, start: Start, devices: DeviceSet) -> None:
         await asyncio.to_thread(outbox.replay, entry.number, writes)
         number = entry.number
     lost = await start.history.lost_behind(lineage, number)
+    lost = lost or max(0, start.history.newest_checkpoint(lineage) - number)
     if lost:
         raise ConfigError(
             f"this metadata directory is an old copy: it ends at batch {number}, and the disks have "

@@ -61,9 +61,18 @@ class Maintenance:
         self._pools = pools
         # What reads for repair and scrubbing does not stand in the way of what reads for clients.
         self._checks = checks = StripeChecks(devices, pools, slow)
-        self.repairer = Repairer(kv, devices, pools, checks, settings.repair, presence)
+        self.repairer = Repairer(
+            kv, devices, pools, checks, settings.repair, presence, removed=self._removed
+        )
         self.collector = Collector(
-            kv, devices, pools, presence, settings.gc_grace_seconds, in_use=in_use
+            kv,
+            devices,
+            pools,
+            presence,
+            settings.gc_grace_seconds,
+            in_use=in_use,
+            sure=lambda: journal.knows_all,
+            removed=self._removed,
         )
         self.scrubber = Scrubber(
             kv,
@@ -96,6 +105,9 @@ class Maintenance:
         for listener in (self.repairer, self.collector, self.rebalancer):
             devices.listen(listener)
         self._show(metrics)
+
+    def _removed(self) -> frozenset[int]:
+        return self.rebalancer.outside - self._devices.stores.keys()
 
     def _show(self, metrics: Metrics) -> None:
         gauge = metrics.gauge_function

@@ -137,13 +137,14 @@ class Rebalancer:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def up(self, osd: int, *, blank: bool) -> None:
-        if blank:
-            for (pool_id, group), moving in self._moving.items():
-                members = self._pools.get(pool_id).groups[group]
-                for position in self._pools.changed.get((pool_id, group), ()):
-                    if members[position] == osd:
-                        moving.pending.add(position)
-                        moving.again.add(position)
+        # Whatever it says of itself: blank, an old copy, or opened for a second time, it may lack what
+        # it had, and a walk that finds all of it only asks its index.
+        for (pool_id, group), moving in self._moving.items():
+            members = self._pools.get(pool_id).groups[group]
+            for position in self._pools.changed.get((pool_id, group), ()):
+                if members[position] == osd:
+                    moving.pending.add(position)
+                    moving.again.add(position)
         self._work.set()
 
     def down(self, osd: int, reason: str) -> None:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from typing_extensions import Buffer
 
-from objectio.abc.shardstore import ShardCoordinates, ShardInfo, ShardStore, ShardWrite
+from objectio.abc.shardstore import Done, ShardCoordinates, ShardInfo, ShardStore, ShardWrite
 from objectio.errors import (
     ChecksumMismatch,
     DeviceFailed,
@@ -29,10 +29,11 @@ from objectio.meta import keys
 from objectio.meta.records import BlobRef
 from objectio.model.stripe import BlobId, ShardKey
 from objectio.placement.groups import group_of
+from objectio.store.answers import answered, submitted
 from objectio.store.devices import DeviceSet
 from objectio.store.pools import Pools
 from objectio.store.repair_rate import Backoff, MovingRate, TokenBucket
-from objectio.store.verify import StripeChecks
+from objectio.store.verify import StripeChecks, is_damage
 
 _log: Final = logging.getLogger("objectio.store")
 
@@ -202,9 +203,9 @@ class Copier:
         if target is None:
             return False
         try:
-            payload = await self._read(shard)
+            payload, damaged = await self._read(shard)
             if payload is None:
-                payload = await self._make(shard)
+                payload = await self._make(shard, damaged)
             if payload is None:
                 return True
             coordinates = shard.coordinates._replace(generation=generation)
@@ -223,37 +224,34 @@ class Copier:
         self.rate.add(shard.length)
         return True
 
-    async def _read(self, shard: Shard) -> Buffer | None:
-        """The shard from where it was; None if it cannot be had there."""
+    async def _read(self, shard: Shard) -> tuple[Buffer | None, bool]:
+        """The shard from where it was; None if it cannot be had there, and whether it is damaged."""
         store = self._devices.stores.get(shard.source)
         if store is None or shard.source == shard.target:
-            return None
+            return None, False
         try:
             payload = await store.read(shard.key)
-        except (NotFound, ChecksumMismatch, DeviceFailed):
-            return None
-        return payload if memoryview(payload).nbytes == shard.length else None
+        except (NotFound, ChecksumMismatch, DeviceFailed) as error:
+            return None, is_damage(error) and not isinstance(error, NotFound)
+        fits = memoryview(payload).nbytes == shard.length
+        return (payload, False) if fits else (None, True)
 
-    async def _make(self, shard: Shard) -> Buffer | None:
+    async def _make(self, shard: Shard, damaged: bool) -> Buffer | None:
         """The shard made anew; None if it needs not be, or never can be for what is known. Raises
         `InsufficientShards` if it may be had later."""
         if await self._kv.aget(keys.blob(shard.ref.blob)) is None:
             return None  # deleted meanwhile
         ref, position = shard.ref, shard.key.position
         (survey,) = await self._checks.survey(ref, [shard.key.stripe])
-        want, suspects = ((), (position,)) if position in survey.held else ((position,), ())
         try:
-            made = (await self._checks.rebuild(ref, survey, want, suspects)).shards
+            made = (await self._checks.rebuild(ref, survey, (position,), ())).shards
         except InsufficientShards:
-            if shard.source in self._devices.stores or self._never(shard.source):
+            if survey.absent >> position & 1 or damaged or self._never(shard.source):
                 # It is not where it was, and cannot be made now: that is for repair to see, and
                 # no reason to stay.
                 self._damaged(ref, 1 << position)
                 return None
             raise
-        if position not in made:
-            # It reads well by now. Where, the next walk sees.
-            raise DeviceFailed(f"shard {position} was out of reach for a moment")
         return made[position]
 
     def _never(self, osd: int) -> bool:
@@ -289,20 +287,11 @@ def _batches(
         yield batch
 
 
-async def _submit(submit: Callable[[Callable[[BaseException | None], None]], None]) -> None:
+async def _submit(submit: Callable[[Done], None]) -> None:
     """Hand an item to a store and wait for its fate."""
-    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def done(error: BaseException | None) -> None:
-        if answer.done():
-            return
-        if error is None:
-            answer.set_result(None)
-        else:
-            answer.set_exception(error)
-
-    submit(done)
-    await answer
+    error = await answered(submitted(submit))
+    if error is not None:
+        raise error
 
 
 async def _delete(store: ShardStore, doomed: Sequence[ShardKey]) -> None:

@@ -20,7 +20,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,6 +78,8 @@ class Repairer:
         checks: StripeChecks,
         settings: RepairSettings,
         presence: Presence,
+        *,
+        removed: Callable[[], Collection[int]] = frozenset,
     ) -> None:
         clock = settings.clock
         self.repaired_shards = 0
@@ -111,6 +113,7 @@ class Repairer:
             submit=self._submit,
             report=self._report,
             refilling=self._refilling,
+            removed=removed,
         )
         self._queue = JobQueue(_QUEUE_MAX)
         self._running: dict[bytes, Job] = {}
@@ -154,6 +157,8 @@ class Repairer:
         _, known = self._reported.get(ref.blob, (ref, RepairRecord(0)))
         record = RepairRecord(known.mask | mask, known.examine or examine)
         self._reported[ref.blob] = (ref, record)
+        if (running := self._running.get(ref.blob)) is not None:
+            running.late |= mask  # perhaps of what it has looked at already
         self._work.set()
 
     def wake(self) -> None:
@@ -213,7 +218,7 @@ class Repairer:
     def backlog(self) -> int:
         """Blobs to repair and OSDs to refill, as far as is known; at least 1 while there is
         something to look at. 0 says that nothing is left to do."""
-        looking = self._looking or self._work.is_set() or self._refill.looking
+        looking = self._looking or self._pass_due or self._work.is_set() or self._refill.looking
         known = (
             len(self._queue)
             + len(self._running)
@@ -283,7 +288,6 @@ class Repairer:
             self._pass_due = True
         if without_room.keys() - self._backoff.waiting.keys():
             self._pass_due = True
-            self._refill.changed()
 
     async def _write_reported(self) -> None:
         async with self._reporting:
@@ -354,7 +358,10 @@ class Repairer:
         if hopeless or not any(record.mask >> position & 1 for position in targets):
             self._blocked[margin] += 1
             return
-        left_out = self._queue.push(Job(ref, margin, record.mask, record.examine, raw))
+        self._push(Job(ref, margin, record.mask, record.examine, raw))
+
+    def _push(self, job: Job) -> None:
+        left_out = self._queue.push(job)
         if left_out is not None:
             self._left_out[left_out.margin] += 1
         self._turn.set()
@@ -365,8 +372,7 @@ class Repairer:
         answer: asyncio.Future[Mended] = asyncio.get_running_loop().create_future()
         job = Job(ref, margin, waiters=[answer])
         if ref.blob not in self._running:
-            self._queue.push(job)
-            self._turn.set()
+            self._push(job)
         elif ref.blob in self._next:
             self._next[ref.blob].merge(job)
         else:  # what runs may have looked at a device before another one took its place
@@ -440,7 +446,7 @@ class Repairer:
                 self._look_at_once()
             if (following := self._next.pop(job.ref.blob, None)) is not None:
                 following.margin = self._margin(following)
-                self._queue.push(following)
+                self._push(following)
             for waiter in job.waiters:
                 if mended is None:
                     waiter.cancel()
@@ -460,7 +466,9 @@ class Repairer:
         if job.row is None:
             return
         record = decode_repair(job.row)
-        left = 0 if mended.gone else record.mask & ~mended.whole
+        left = 0 if mended.gone else record.mask & ~(mended.whole & ~job.late)
+        if job.late and not mended.gone:
+            self._again.add(job.ref.blob)
         new = RepairRecord(left, record.examine).pack() if left else None
         if new != job.row:
             row = keys.repair(job.ref.blob)

@@ -21,17 +21,17 @@ from typing import Final, NamedTuple
 
 from typing_extensions import Buffer
 
-from objectio.abc.shardstore import Done, ShardCoordinates, ShardStore, ShardWrite, StoreState
+from objectio.abc.shardstore import ShardCoordinates, ShardStore, ShardWrite, StoreState
 from objectio.errors import (
     DeviceFull,
     InsufficientShards,
     ObjectIOError,
-    Unavailable,
 )
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef
 from objectio.model.stripe import BlobId, ShardKey
+from objectio.store.answers import Answer, answered, submitted
 from objectio.store.devices import DeviceSet
 from objectio.store.memory import ByteBudget
 from objectio.store.pools import Pool, Pools
@@ -42,8 +42,6 @@ _log: Final = logging.getLogger("objectio.store")
 _SURVEY_STRIPES: Final = 64
 _AT_ONCE: Final = 4
 """Stripes of one blob; other blobs are under way at the same time."""
-_ANSWER_SECONDS: Final = 60.0
-"""A device that takes longer for a write is treated as failed, for this blob."""
 
 
 class Mended(NamedTuple):
@@ -170,7 +168,7 @@ class Mender:
     def _wanted(work: _Work, survey: Survey) -> set[int]:
         """Positions to make or to look at."""
         absent = set(positions_of(survey.absent))
-        return (absent | work.suspects) & work.targets.keys()
+        return (absent | work.suspects | _away(work, survey)) & work.targets.keys()
 
     async def _mend_stripe(self, work: _Work, survey: Survey) -> None:
         await self._pace(work.margin)
@@ -184,16 +182,19 @@ class Mender:
             self._budget.release(size)
 
     async def _make(self, work: _Work, survey: Survey) -> dict[int, Buffer]:
-        suspects = {each for each in work.suspects if each in survey.held}
+        suspects = {each for each in work.suspects if each in survey.held} - _away(work, survey)
         want = self._wanted(work, survey) - suspects
         try:
             if work.examine:
                 found, made = await self._checks.examine(work.ref, survey)
+                work.unknown |= found.down & mask_of(work.suspects)
                 if not found.located:
                     work.unmade |= mask_of(work.suspects | want)
                     work.reason = "the shards do not fit together, and which is wrong is unknown"
             else:
-                made = (await self._checks.rebuild(work.ref, survey, want, suspects)).shards
+                rebuilt = await self._checks.rebuild(work.ref, survey, want, suspects)
+                made = rebuilt.shards
+                work.unknown |= rebuilt.unread
         except InsufficientShards as error:
             work.unmade |= mask_of(work.suspects | want)
             work.reason = error.message
@@ -246,29 +247,8 @@ class Mender:
                 await answered(submitted(partial(store.submit_delete, names)))
 
 
-Answer = asyncio.Future[BaseException | None]
-
-
-def submitted(submit: Callable[[Done], None]) -> Answer:
-    """Hand something to a device; the result is None or the error."""
-    answer: Answer = asyncio.get_running_loop().create_future()
-
-    def done(error: BaseException | None) -> None:
-        if not answer.done():
-            answer.set_result(error)
-
-    try:
-        submit(done)
-    except ObjectIOError as error:
-        done(error)
-    return answer
-
-
-async def answered(answer: Answer) -> BaseException | None:
-    """Why it failed; None if it did not. The buffer is the device's until it answers, which may be
-    after we have stopped waiting."""
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            return await asyncio.shield(answer)
-    except TimeoutError:
-        return Unavailable(f"a device did not answer in {_ANSWER_SECONDS:.0f} s")
+def _away(work: _Work, survey: Survey) -> set[int]:
+    """Positions that are only where they were before their group moved. The move may be past the blob,
+    or end before anybody looks again."""
+    members = work.pool.members(work.ref.blob)
+    return {position for position, osd in survey.osds.items() if osd != members[position]}

@@ -21,6 +21,7 @@ class Job:
 
     suspects    positions that are to be read, whatever the index says
     examine     read every stripe whole: its shards are intact, and do not fit together
+    late        positions of which damage was told while it ran
     row         the value of the blob's repair row, if it has one
     waiters     a walk that goes on when this is done
     """
@@ -30,6 +31,7 @@ class Job:
     suspects: int = 0
     examine: bool = False
     row: bytes | None = None
+    late: int = 0
     waiters: list[asyncio.Future[Mended]] = field(default_factory=list)
 
     def merge(self, other: Job) -> None:
@@ -91,8 +93,8 @@ class JobQueue:
         margin = max((margin for margin, jobs in self._by_margin.items() if jobs), default=None)
         if margin is None:
             return None
-        last = next(reversed(self._by_margin[margin].values()))
-        return None if last.waiters else last
+        jobs = reversed(self._by_margin[margin].values())
+        return next((job for job in jobs if not job.waiters), None)
 
     def pop(self) -> Job | None:
         margin = self.best_margin

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -32,16 +32,19 @@ from objectio.kv.keys import decode_uint, prefix_end
 from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef, decode_blob_row
+from objectio.store.answers import answered, submitted
 from objectio.store.devices import DeviceSet
 from objectio.store.pools import Pool, Pools
 from objectio.store.presence import Presence
-from objectio.store.repair_blob import Mended, answered, submitted
+from objectio.store.repair_blob import Mended
 from objectio.store.repair_margin import Margins
 from objectio.store.repair_rate import Backoff
 
 _log: Final = logging.getLogger("objectio.store")
 
 _PAGE: Final = 500
+_IDLE_SECONDS: Final = 2.0
+"""So often it is looked whether an OSD that cannot be refilled was removed."""
 _FOLLOW_SECONDS: Final = 0.2
 """So often it is looked whether writes have ended."""
 _STOP: Final = prefix_end(keys.BLOBS)
@@ -95,7 +98,8 @@ class _Lacking(NamedTuple):
 
 class Refill:
     """`submit` and `report` are repair's: the one queues a blob, the other writes down what could not
-    be made; `refilling` is called when the set of OSDs changes."""
+    be made; `refilling` is called when the set of OSDs changes; `removed` tells those that were taken
+    out, have nothing and are down: there is nothing to refill."""
 
     def __init__(
         self,
@@ -109,6 +113,7 @@ class Refill:
         submit: Submit,
         report: Callable[[Sequence[tuple[BlobRef, int]]], Awaitable[None]],
         refilling: Callable[[frozenset[int]], None],
+        removed: Callable[[], Collection[int]],
     ) -> None:
         self.osds: frozenset[int] = frozenset()
         """Those that have a row, up or not."""
@@ -124,6 +129,7 @@ class Refill:
         self._submit = submit
         self._report = report
         self._refilling = refilling
+        self._removed = removed
         self._writing: set[bytes] = set()
         """Blobs that were being written when the last pass began, and perhaps still are."""
         self._changed = asyncio.Event()
@@ -148,7 +154,12 @@ class Refill:
                 continue
             self.outlook = Outlook()
             self.looking = self._changed.is_set()
-            await self._changed.wait()
+            await self._changes(self._pause_seconds())
+
+    def _pause_seconds(self) -> float | None:
+        """Until an OSD may have room again, or it is time to see whether one was removed."""
+        waiting = [wait for osd, wait in self._backoff.waiting.items() if osd in self.osds]
+        return min([_IDLE_SECONDS, *waiting]) if self.osds else None
 
     async def _read_rows(self) -> dict[int, _Walked]:
         """The OSDs that can be refilled now."""
@@ -158,6 +169,10 @@ class Refill:
             for row, raw in rows
             for osd in (decode_uint(row, len(keys.REFILLS), 4),)
         }
+        for osd in found.keys() & self._removed():
+            await self._kv.commit(
+                [Equals(found[osd].row, found[osd].raw)], [(found.pop(osd).row, None)]
+            )
         if found.keys() != self.osds:
             for osd in found.keys() - self.osds:
                 _log.info("refilling OSD %d", osd)
@@ -183,7 +198,7 @@ class Refill:
         self._writing = set((await self._presence.survey()).active)
         if await self._pass(active, only=None, counted=last) and await self._follow(active):
             for walked in active.values():
-                if await self._advance(walked, None):
+                if not self._changed.is_set() and await self._advance(walked, None):
                     _log.info("OSD %d is refilled", walked.osd)
 
     async def _look_ahead(self, active: dict[int, _Walked]) -> bool:
@@ -225,12 +240,14 @@ class Refill:
     ) -> bool:
         """Through all blobs, or through those of one margin. False if something changed."""
         counted = only if counted is None else counted
+        if not active:
+            return False
         start = min(walked.cursor for walked in active.values())
         while rows := await self._kv.ascan(start, _STOP, limit=_PAGE):
             todo = self._lacking(rows, active)
             if only is not None:
                 todo = [lacking for lacking in todo if lacking.margin == only]
-            if not await self._mend(todo, counted):
+            if not await self._mend(todo, counted, active):
                 return False
             start = rows[-1][0] + b"\0"
             if only is None and not await self._write_down(active, start):
@@ -248,7 +265,7 @@ class Refill:
             self._writing.intersection_update(still)
             raws = await self._kv.aget_many(ended)
             rows = [(key, raw) for key, raw in zip(ended, raws, strict=True) if raw is not None]
-            if not await self._mend(self._lacking(rows, active), None):
+            if not await self._mend(self._lacking(rows, active), None, active):
                 return False
             if self._writing and not told:
                 _log.info("refilling waits for %d writes that began before", len(self._writing))
@@ -257,16 +274,19 @@ class Refill:
                 return False
         return not self._changed.is_set()
 
-    async def _changes(self, seconds: float) -> bool:
-        """Whether something changes before so much time has gone by."""
+    async def _changes(self, seconds: float | None) -> bool:
+        """Whether something changes before so much time has gone by; None: however long that takes."""
         try:
             async with asyncio.timeout(seconds):
                 return await self._changed.wait()
         except TimeoutError:
             return False
 
-    async def _mend(self, todo: Sequence[_Lacking], counted: int | None) -> bool:
-        """Have these blobs made whole. False if something changed before all were."""
+    async def _mend(
+        self, todo: Sequence[_Lacking], counted: int | None, active: dict[int, _Walked]
+    ) -> bool:
+        """Have these blobs made whole. False if something changed before all were. An OSD that has no
+        room is `active` no more: its row stays where it is, and has a walk of its own later."""
         answers = [self._submit(lacking.ref, lacking.margin) for lacking in todo]
         if not await self._all(answers):
             for answer in answers:
@@ -280,7 +300,12 @@ class Refill:
             if mended.gone:
                 continue
             for osd, position in lacking.positions.items():
-                if mended.whole >> position & 1:
+                if mended.whole >> position & 1 or osd not in active:
+                    continue
+                if self._backoff.waits(osd):
+                    del active[osd]
+                    if not active:
+                        return False
                     continue
                 if not self._takes_shards(osd):
                     self.changed()  # the walk goes on from here when it is back

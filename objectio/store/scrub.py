@@ -166,6 +166,7 @@ class Scrubber:
                 await self._now.wait()
         except TimeoutError:
             pass
+        self._census.begin()
         record = ScrubRecord(int(time.time() * 1000), keys.BLOBS, {}, record.last)
         await self._write_down(record)
         return record

@@ -23,15 +23,17 @@ from objectio.kv.store import KVStore
 from objectio.meta import keys
 from objectio.meta.records import BlobRef, decode_blob_row
 from objectio.model.stripe import ShardKey, is_reserved
+from objectio.store.answers import answered, submitted
 from objectio.store.devices import DeviceSet
 from objectio.store.memory import ByteBudget
 from objectio.store.pools import Pools
-from objectio.store.repair_blob import answered, submitted
-from objectio.store.verify import Examined, StripeChecks, is_damage
+from objectio.store.verify import Examined, StripeChecks, is_damage, positions_of
 
 _log: Final = logging.getLogger("objectio.store")
 
 _KEYS: Final = 500
+_BAD_SECTORS_MAX: Final = 1000
+"""Shards of an OSD, in one pass."""
 
 Counts = Counter[str]
 """By the names of `ScrubReport`'s fields."""
@@ -85,6 +87,11 @@ class Census:
         self._collector = collector
         self._damaged = damaged
         self._read = read
+        self._bad_sectors: Counter[int] = Counter()
+
+    def begin(self) -> None:
+        """Another pass."""
+        self._bad_sectors.clear()
 
     # Blobs.
 
@@ -101,7 +108,9 @@ class Census:
             _count(counts, found)
             if not found.located and not found.down:
                 hopeless.append(found)
-            mask |= found.to_repair
+            beyond = self._beyond_repair(found)
+            unread = unread or bool(beyond)
+            mask |= found.to_repair & ~beyond
             examine = examine or not found.fits
         counts["healthy"] += whole
         counts["unread"] += unread
@@ -115,6 +124,20 @@ class Census:
         if mask:
             self._damaged(ref, mask, examine=examine)
         return counts
+
+    def _beyond_repair(self, found: Examined) -> int:
+        """The mask of shards in bad sectors of disks that have too many of them: to write all of a
+        disk anew on itself helps nobody."""
+        beyond = 0
+        for position in positions_of(found.bad_sector):
+            osd = found.survey.osds[position]
+            self._bad_sectors[osd] += 1
+            if self._bad_sectors[osd] > _BAD_SECTORS_MAX:
+                beyond |= 1 << position
+            if self._bad_sectors[osd] == _BAD_SECTORS_MAX:
+                text = "OSD %d has bad sectors under %d shards: replace it. No more of them are made anew"
+                _log.error(text, osd, _BAD_SECTORS_MAX)
+        return beyond
 
     async def _stripe(self, ref: BlobRef, stripe: int) -> Examined:
         found = await self._examine(ref, stripe)

@@ -18,6 +18,7 @@ While a placement group moves, a shard may be at its old place, and then counts 
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,8 @@ from objectio.store.stripes import COST_SLOW
 
 _EVIDENCE_BYTES_MIN: Final = 8
 """Which shard is wrong is believed if it would be an accident of less than 2^-64 otherwise."""
+
+_BAD_SECTOR: Final = frozenset((errno.EIO, errno.ENODATA, errno.EILSEQ))
 
 Read = Callable[[], Buffer]
 
@@ -104,7 +107,8 @@ class Survey:
 class Examined:
     """What reading all of a stripe told; masks of positions, besides those of the survey.
 
-    corrupt     failed their checksums, or have a wrong length
+    corrupt     failed their checksums, have a wrong length, or stand in a bad sector
+    bad_sector  those of them in a bad sector
     wrong       intact, and yet not what belongs there
     fits        False if the shards that were read do not belong together
     located     False if they do not and nobody can tell which is wrong, or if too few are left to
@@ -113,6 +117,7 @@ class Examined:
 
     survey: Survey
     corrupt: int = 0
+    bad_sector: int = 0
     wrong: int = 0
     fits: bool = True
     located: bool = True
@@ -141,10 +146,12 @@ class Examined:
 
 
 class Rebuilt(NamedTuple):
-    """Shards made anew by position, and the mask of those that were found damaged on the way."""
+    """Shards made anew by position, the mask of those that were found damaged on the way, and that of
+    suspects that are suspects still, for nobody could read them."""
 
     shards: dict[int, Buffer]
     damaged: int
+    unread: int = 0
 
 
 class _Seen(NamedTuple):
@@ -336,7 +343,8 @@ class StripeChecks:
     ) -> Rebuilt:
         """Make the shards of `want`, and those of `suspects` that turn out to be damaged, from as
         few others as the codec needs. A suspect that reads well is none any more, and a source. A
-        source that turns out to be damaged is made anew as well. Raises `InsufficientShards`."""
+        source that turns out to be damaged is made anew as well, but one in a bad sector is left to
+        scrubs, which see whether the disk has too many. Raises `InsufficientShards`."""
         code = self._pools.get(ref.pool).code
         if survey.doubtful:
             raise InsufficientShards(
@@ -347,7 +355,7 @@ class StripeChecks:
         wanted = set(want)
         lost = set(range(code.width)) - survey.held.keys() | wanted
         have: dict[int, Buffer] = {}
-        damaged = 0
+        damaged = unknown = 0
         unread: Collection[int] = [each for each in suspects if each not in lost]
         while True:
             if unread:
@@ -356,11 +364,13 @@ class StripeChecks:
                         have[position] = answer
                         continue
                     lost.add(position)
-                    if is_damage(answer):
+                    if is_damage(answer) and (position in suspects or not is_bad_sector(answer)):
                         damaged |= 1 << position
                         wanted.add(position)
+                    elif position in suspects:
+                        unknown |= 1 << position
             if not wanted:
-                return Rebuilt({}, damaged)
+                return Rebuilt({}, damaged, unknown)
             slow = [self._stores.get(osd) for osd in self._slow]
             cost = {
                 position: 0.0 if position in have else COST_SLOW if held in slow else 1.0
@@ -383,7 +393,7 @@ class StripeChecks:
         made = await loop.run_in_executor(
             self._executor, code.reconstruct, sources, list(wanted), survey.stripe_bytes
         )
-        return Rebuilt(dict(made), damaged)
+        return Rebuilt(dict(made), damaged, unknown)
 
     async def examine(self, ref: BlobRef, survey: Survey) -> tuple[Examined, dict[int, Buffer]]:
         """Read and compare every shard. Also returns the right contents of those that are to be
@@ -400,6 +410,7 @@ class StripeChecks:
                 survey.missing |= 1 << position
             elif is_damage(answer):
                 found.corrupt |= 1 << position
+                found.bad_sector |= is_bad_sector(answer) << position
             else:
                 survey.down |= 1 << position
         found.corrupt |= survey.misshapen
@@ -420,7 +431,12 @@ class StripeChecks:
 
 def is_damage(error: StorageError) -> bool:
     """Whether the device answered, and does not have the shard as it was written."""
-    return isinstance(error, NotFound | ChecksumMismatch)
+    return isinstance(error, NotFound | ChecksumMismatch) or is_bad_sector(error)
+
+
+def is_bad_sector(error: StorageError) -> bool:
+    """Whether the disk says that it cannot read this place; others it may well read."""
+    return isinstance(error, DeviceFailed) and error.fields.get("errno") in _BAD_SECTOR
 
 
 def _run_all(reads: Mapping[int, Read]) -> dict[int, Buffer | BaseException]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import shutil
 import threading
@@ -18,7 +19,7 @@ from objectio.abc.objects import ObjectAttributes
 from objectio.abc.shardstore import ShardCoordinates, ShardWrite
 from objectio.erasure import reference, replicate
 from objectio.erasure.code import ErasureCodes
-from objectio.errors import DeviceFailed, DeviceFull
+from objectio.errors import ConfigError, DeviceFailed, DeviceFull
 from objectio.filters.passthrough import ShardStoreFilter
 from objectio.kv.memory import MemoryKV
 from objectio.kv.store import KVStore
@@ -30,12 +31,12 @@ from objectio.model.stripe import BlobId, ShardKey
 from objectio.osd.store import LogStoreConfig, LogStoreFactory
 from objectio.placement import rendezvous
 from objectio.store import garbage
+from objectio.store.answers import answered, submitted
 from objectio.store.devices import Devices, Slot
 from objectio.store.journal import Journal
 from objectio.store.maintenance import Maintenance
 from objectio.store.pools import Pools
 from objectio.store.presence import BlobsInUse
-from objectio.store.repair_blob import answered, submitted
 from objectio.store.service import ObjectStore
 from objectio.store.settings import StoreSettings
 from objectio.store.verify import mask_of
@@ -188,12 +189,12 @@ class Kit:
         return dict(self.kv.scan())
 
     def shards(self):
-        """OSD → its shard keys."""
-        return {
-            slot.osd: set(self.factory._find(slot.path).shards)
-            for slot in self.slots
-            if Path(slot.path).exists()
-        }
+        """OSD → its shard keys, without those whose device is gone or just being prepared."""
+        found = {}
+        for slot in self.slots:
+            with contextlib.suppress(ConfigError):
+                found[slot.osd] = set(self.factory._find(slot.path).shards)
+        return found
 
     async def settle(self):
         """Until the collector and repair have nothing to do."""

@@ -205,6 +205,16 @@ async def test_the_queue_is_bounded_and_keeps_what_is_urgent():
     assert drain(queue) == [4, 0, 1, 5]
 
 
+async def test_what_is_urgent_finds_room_beside_a_walk():
+    queue = JobQueue(10)
+    for number in range(9):
+        assert queue.push(job(number, 2)) is None
+    waiter = asyncio.get_running_loop().create_future()
+    assert queue.push(job(9, 2, row=None, waiters=[waiter])) is None
+    assert queue.push(job(10, 0)).ref == job(8, 2).ref
+    assert queue.best_margin == 0
+
+
 def test_priorities_change():
     queue = JobQueue(100)
     for number in range(6):

@@ -12,7 +12,7 @@ from objectio.abc.shardstore import ShardCoordinates, ShardWrite
 from objectio.errors import NotFound, PreconditionFailed, Unavailable
 from objectio.meta import keys
 from objectio.model.stripe import BlobId, ShardKey
-from objectio.store.repair_blob import answered, submitted
+from objectio.store.answers import answered, submitted
 from objectio.testing.objects import BytesPayload
 
 LARGE = 45_000
