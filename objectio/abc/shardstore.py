@@ -179,9 +179,14 @@ class ShardStoreFactory(Protocol):
         """The cluster that the device at the path belongs to, as `probe` finds the device."""
         ...
 
-    async def open(self, path: str, *, cluster_id: str) -> ShardStore:
-        """Recover the device and open it. Raises `ConfigError` (wrong cluster, newer format),
-        `DeviceFailed`."""
+    def opens_of(self, path: str) -> int:
+        """How often the device at the path was opened by now, without opening it; 0 where that is not
+        counted, or there is no device. Blocking. Raises as `probe`."""
+        ...
+
+    async def open(self, path: str, *, cluster_id: str, opens_min: int = 0) -> ShardStore:
+        """Recover the device and open it. It counts on from `opens_min`, if that is more than what it
+        says itself. Raises `ConfigError` (wrong cluster, newer format), `DeviceFailed`."""
         ...
 
     def forget(self, device_id: str) -> None:

@@ -398,17 +398,21 @@ class LogStoreFactory:
         superblock = look(Path(path))
         return None if superblock is None else str(uuid.UUID(bytes=superblock.device_id))
 
+    def opens_of(self, path: str) -> int:
+        superblock = look(Path(path))
+        return 0 if superblock is None else superblock.opens
+
     def cluster_of(self, path: str) -> str | None:
         superblock = look(Path(path))
         return None if superblock is None else str(uuid.UUID(bytes=superblock.cluster_id))
 
-    async def open(self, path: str, *, cluster_id: str) -> LogShardStore:
-        log = await asyncio.to_thread(self._open, Path(path), cluster_id)
+    async def open(self, path: str, *, cluster_id: str, opens_min: int = 0) -> LogShardStore:
+        log = await asyncio.to_thread(self._open, Path(path), cluster_id, opens_min)
         if self._rounds is None:
             self._rounds = Rounds(asyncio.get_running_loop())
         return LogShardStore(log, self._rounds, self._config, self._metrics)
 
-    def _open(self, path: Path, cluster_id: str) -> Log:
+    def _open(self, path: Path, cluster_id: str, opens_min: int = 0) -> Log:
         device = Device(path, self._config.direct)
         try:
             superblock = read_superblock(device)
@@ -421,12 +425,12 @@ class LogStoreFactory:
                         f"{device.block_bytes} bytes: set `direct` of its shard store to auto"
                     )
                 device.go_buffered()
-            return self._recover(device, superblock)
+            return self._recover(device, superblock, opens_min)
         except BaseException:
             device.close()
             raise
 
-    def _recover(self, device: Device, superblock: Superblock) -> Log:
+    def _recover(self, device: Device, superblock: Superblock, opens_min: int = 0) -> Log:
         where = self._index_path(str(uuid.UUID(bytes=superblock.device_id)))
         index: Index | None = None
         try:
@@ -444,7 +448,9 @@ class LogStoreFactory:
                 recover(log)
             # From here on the device is not clean, and a crash must find that. And a device that
             # cannot be written must say so now, not at the first PUT.
-            log.superblock = superblock._replace(opens=(superblock.opens + 1) % 2**32)
+            log.superblock = superblock._replace(
+                opens=(max(superblock.opens, opens_min) + 1) % 2**32
+            )
             write_superblock(device, log.superblock)
             checkpoint(log)
         except BaseException:

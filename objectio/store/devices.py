@@ -6,9 +6,11 @@ again is opened, and a blank one, where the configuration or an operator allows 
 announced for refilling.
 
 Each device counts how often it was opened, and the metadata remembers the last count. The device
-counts first, so a crash between the two leaves it ahead, never behind: one that is not ahead of what
-is remembered is an old copy, restored from an image. What such a copy has is good, for shards never
-change and each verifies itself; but it lacks what was written since, and has what was deleted since.
+counts first, so a crash between the two leaves it ahead, never behind: one that is behind what is
+remembered is an old copy, restored from an image. That is written down before it is opened, and it
+counts on from what is remembered, so that the next one, or the disk itself, is behind it in turn. What
+such a copy has is good, for shards never change and each verifies itself; but it lacks what was
+written since, and has what was deleted since.
 """
 
 from __future__ import annotations
@@ -290,7 +292,10 @@ class Devices(DeviceSet):
                 f"{slot.path} holds device {found}, but the cluster has {known} as OSD {slot.osd}. "
                 "Were disks swapped? Give each its own path again"
             )
-        store = await self._factory.open(slot.path, cluster_id=self._cluster_id)
+        opens_min = await self._mark_old_copy(slot)
+        store = await self._factory.open(
+            slot.path, cluster_id=self._cluster_id, opens_min=opens_min
+        )
         try:
             await self._count_opens(slot.osd, store)
         except BaseException:
@@ -332,9 +337,27 @@ class Devices(DeviceSet):
         finally:
             await store.close()
 
+    async def _mark_old_copy(self, slot: Slot) -> int:
+        """Before it is opened, which counts: an old copy gets a walk that finds what it lacks, and is
+        counted on from what is remembered, so that it is behind nobody's, and the next one behind it."""
+        row = keys.osd(slot.osd)
+        seen = await asyncio.to_thread(self._factory.opens_of, slot.path)
+        while True:
+            raw = await self._kv.aget(row)
+            assert raw is not None, "it was taken in"
+            record = decode_osd(raw)
+            if seen >= record.opens:
+                return record.opens
+            mark = old_copy_mark(record.device_id, seen + 1, record.opens + 1)
+            try:
+                await self._kv.commit([Equals(row, raw)], [(keys.refill(slot.osd), mark)])
+            except CommitConflict:
+                continue
+            self._old_copies[slot.osd] = (seen + 1, record.opens + 1)
+            return record.opens
+
     async def _count_opens(self, osd: int, store: ShardStore) -> None:
-        """Remember how often the device was opened. An old copy of it gets a walk that finds what
-        it lacks."""
+        """Remember how often the device was opened."""
         row, opens = keys.osd(osd), store.opens
         while opens:
             raw = await self._kv.aget(row)
@@ -343,14 +366,8 @@ class Devices(DeviceSet):
             writes: list[tuple[bytes, bytes | None]] = [
                 (row, encode(msgspec.structs.replace(record, opens=opens)))
             ]
-            old_copy = opens <= record.opens
-            if old_copy:
-                mark = old_copy_mark(record.device_id, opens, record.opens + 1)
-                writes.append((keys.refill(osd), mark))  # a walk of its own
             try:
                 await self._kv.commit([Equals(row, raw)], writes)
             except CommitConflict:
                 continue  # its membership changed meanwhile
-            if old_copy:
-                self._old_copies[osd] = (opens, record.opens + 1)
             return

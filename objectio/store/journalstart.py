@@ -23,7 +23,7 @@ from objectio.meta.records import (
     decode_pool,
     encode,
 )
-from objectio.store.devices import DeviceSet
+from objectio.store.devices import DeviceSet, old_copy_mark
 from objectio.store.journalhistory import History
 
 _log: Final = logging.getLogger("objectio.journal")
@@ -102,6 +102,9 @@ async def _keep_devices(kv: KVStore, devices: DeviceSet) -> None:
         raw = await kv.aget(keys.osd(osd))
         record = OsdRecord("") if raw is None else decode_osd(raw)
         if record.device_id == store.device_id:
+            if 0 < store.opens <= record.opens:  # it was judged by the rows of then
+                mark = old_copy_mark(record.device_id, store.opens, record.opens + 1)
+                await kv.commit([], [(keys.refill(osd), mark)])
             continue
         record = msgspec.structs.replace(record, device_id=store.device_id, opens=store.opens)
         await kv.commit(

@@ -205,11 +205,14 @@ class MemoryShardStoreFactory:
             return None
         return self._find(path).cluster_id
 
-    async def open(self, path: str, *, cluster_id: str) -> MemoryShardStore:
+    def opens_of(self, path: str) -> int:
+        return 0 if self.probe(path) is None else self._find(path).opens
+
+    async def open(self, path: str, *, cluster_id: str, opens_min: int = 0) -> MemoryShardStore:
         device = self._find(path)
         if device.cluster_id != cluster_id:
             raise ConfigError(f"{path} belongs to another cluster; it is left alone")
-        device.opens += 1
+        device.opens = max(device.opens, opens_min) + 1
         return MemoryShardStore(Path(path), device)
 
     def forget(self, device_id: str) -> None:

@@ -52,8 +52,8 @@ class _Served:
 
 
 class ClusterFactory(RemoteFactory):
-    async def open(self, path: str, *, cluster_id: str) -> ShardStore:
-        local = await self._inner.open(path, cluster_id=cluster_id)
+    async def open(self, path: str, *, cluster_id: str, opens_min: int = 0) -> ShardStore:
+        local = await self._inner.open(path, cluster_id=cluster_id, opens_min=opens_min)
         kv = KVStore(MemoryKV(), frozenset({CAP_FAST_READS}), ThreadModel.PARALLEL)
         server = Server(Identity(secret=SECRET, role="osd", node="far"), roles=["gateway"])
         slot = Slot(OSD, path, store=local, reason="")

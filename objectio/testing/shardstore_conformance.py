@@ -66,6 +66,18 @@ class ShardStoreConformance(ShardStoreFaults):
         Path(path).mkdir()
         assert factory.prepare(path, cluster_id=CLUSTER) == factory.probe(path)
 
+    async def test_openings_are_counted(self, factory: ShardStoreFactory, path: str) -> None:
+        assert factory.opens_of(path) == 0
+        factory.prepare(path, cluster_id=CLUSTER)
+        assert factory.opens_of(path) == 0
+        counted = []
+        for opens_min in (0, 0, 7, 3):
+            store = await factory.open(path, cluster_id=CLUSTER, opens_min=opens_min)
+            counted.append(store.opens)
+            await store.close()
+            assert factory.opens_of(path) == counted[-1]
+        assert counted in ([1, 2, 8, 9], [0, 0, 0, 0]), "they are counted, or they are not"
+
     def test_ids_are_unique(self, factory: ShardStoreFactory, path: str) -> None:
         ids = {factory.prepare(f"{path}{i}", cluster_id=CLUSTER) for i in range(3)}
         assert len(ids) == 3

@@ -59,8 +59,8 @@ class RemoteFactory:
         """Preparing and finding devices is local."""
         return getattr(self._inner, name)
 
-    async def open(self, path: str, *, cluster_id: str) -> ShardStore:
-        local = await self._inner.open(path, cluster_id=cluster_id)
+    async def open(self, path: str, *, cluster_id: str, opens_min: int = 0) -> ShardStore:
+        local = await self._inner.open(path, cluster_id=cluster_id, opens_min=opens_min)
         server = Server(Identity(secret=SECRET, role="osd", node="far"), roles=["gateway"])
         ShardService(server, {OSD: local}, usage_seconds=0)
         address = await self._listen(server)

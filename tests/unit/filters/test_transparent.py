@@ -26,8 +26,8 @@ class FilteredFactory(MemoryShardStoreFactory):
         super().__init__()
         self.tmp_path = tmp_path
 
-    async def open(self, path, *, cluster_id):
-        store = await super().open(path, cluster_id=cluster_id)
+    async def open(self, path, **how):
+        store = await super().open(path, **how)
         return wrap(FilterKind.SHARDSTORE, store, self.tmp_path)
 
 

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from objectio.errors import ConfigError, DeviceFailed
+from objectio.meta import keys
 from objectio.store.journalformat import CHECKPOINT, COMPLETE
 
 
@@ -183,3 +184,21 @@ async def test_an_old_engine_is_told_apart_when_nothing_stands_behind_the_checkp
     await copy.put((b"new", b"acknowledged"))
     made, rows = await copy.copy("bare", lose=("meta",)).rebuilt()
     assert rows[b"new"] == b"acknowledged"
+
+
+async def test_a_disk_as_old_as_the_metadata_that_are_rolled_forward(kit, copy_of):
+    await kit.put((b"key", b"1"))
+    await kit.stop()
+    shutil.copytree(kit.where / "meta", kit.where / "backup")
+    shutil.copytree(kit.where / "disk4", kit.where / "disk4.backup")
+    for number in range(4):
+        await kit.start()
+        await kit.put((b"key", b"%d" % number))
+        await kit.stop()
+    await kit.start()
+    copy = copy_of(kit, lose=("meta", 4))
+    (copy.where / "backup").rename(copy.where / "meta")
+    (copy.where / "disk4.backup").rename(copy.where / "disk4")
+    await copy.start()
+    assert copy.rows() == kit.rows(), "it was rolled forward"
+    assert copy.kv.get(keys.refill(4)) is not None

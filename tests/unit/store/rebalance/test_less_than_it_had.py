@@ -99,7 +99,7 @@ async def test_the_new_disk_is_replaced_and_the_first_try_to_open_the_blank_one_
     factory = kit.devices._factory
     good = factory.open
 
-    async def bad(path, *, cluster_id):
+    async def bad(path, **how):
         raise DeviceFailed("it was not ready yet")
 
     factory.open = bad
