@@ -35,7 +35,7 @@ from objectio.store.answers import Answer, answered, submitted
 from objectio.store.devices import DeviceSet
 from objectio.store.memory import ByteBudget
 from objectio.store.pools import Pool, Pools
-from objectio.store.verify import StripeChecks, Survey, mask_of, positions_of
+from objectio.store.verify import Rebuilt, StripeChecks, Survey, mask_of, positions_of
 
 _log: Final = logging.getLogger("objectio.store")
 
@@ -187,12 +187,12 @@ class Mender:
         try:
             if work.examine:
                 found, made = await self._checks.examine(work.ref, survey)
-                work.unknown |= found.down & mask_of(work.suspects)
+                work.unknown |= (found.down & mask_of(work.suspects)) | mask_of(_away(work, survey))
                 if not found.located:
                     work.unmade |= mask_of(work.suspects | want)
                     work.reason = "the shards do not fit together, and which is wrong is unknown"
             else:
-                rebuilt = await self._checks.rebuild(work.ref, survey, want, suspects)
+                rebuilt = await self._rebuild(work, survey, want, suspects)
                 made = rebuilt.shards
                 work.unknown |= rebuilt.unread
         except InsufficientShards as error:
@@ -204,6 +204,21 @@ class Mender:
             work.reason = str(error)
             return {}
         return {position: shard for position, shard in made.items() if position in work.targets}
+
+    async def _rebuild(
+        self, work: _Work, survey: Survey, want: set[int], suspects: set[int]
+    ) -> Rebuilt:
+        """What is only at its former place is made anew at home; where that leaves too few others, it
+        is a source, and comes home with the move of its group."""
+        away = want & _away(work, survey)
+        try:
+            return await self._checks.rebuild(work.ref, survey, want, suspects)
+        except InsufficientShards:
+            if not away:
+                raise
+        work.unknown |= mask_of(away)
+        work.reason = "a shard is still where it was before its group moved"
+        return await self._checks.rebuild(work.ref, survey, want - away, suspects)
 
     async def _write(self, work: _Work, survey: Survey, made: dict[int, Buffer]) -> None:
         code = work.pool.code

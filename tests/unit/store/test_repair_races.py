@@ -105,6 +105,29 @@ async def test_what_an_index_does_not_say_is_not_whole(lab, filled):
     await lab.clean()
 
 
+async def test_what_has_not_moved_yet_is_a_source_where_there_are_too_few(lab):
+    """Two shards are lost, and a third one is only where its group comes from."""
+    kit = await lab.open(disks=7)
+    objects = await lab.fill(each=3)
+    rebalancer = lab.maintenance.rebalancer
+    copying = Hold(rebalancer._copier, "copy")
+    await rebalancer.drain(kit.pools.current.groups[0][0])
+    await copying.reached.wait()
+    ref = next(ref for ref in lab.refs if kit.pools.get(ref.pool).former(ref.blob))
+    pool = kit.pools.get(ref.pool)
+    pairs = zip(pool.members(ref.blob), pool.former(ref.blob), strict=True)
+    lost = [position for position, (now, then) in enumerate(pairs) if now == then][:2]
+    await lab.lose(ref, *lost)
+    lab.report(ref, *lost)
+    names = [(lab.device(ref, each), lab.key(ref, 0, each)) for each in lost]
+    await lab.until(lambda: lab.maintenance.repairer.repaired_shards >= 2)
+    assert None not in [(await device.stat([key]))[0] for device, key in names]
+    copying.let_go.set()
+    await lab.until(lambda: not rebalancer.backlog)
+    await lab.clean()
+    await lab.check(objects)
+
+
 async def test_a_write_that_the_old_disk_took_and_that_is_committed_after_the_walk(lab, filled):
     """Its process stood still between the two, say."""
     hold = Hold(lab.store.writer, "write", after=True)
